@@ -1,0 +1,1 @@
+"""Prefect blocks: the configuration and secrets a person edits in the UI."""

@@ -1,0 +1,1 @@
+"""How flows run: the embedded stack, and the set-up of pool, queues, blocks and deployments."""

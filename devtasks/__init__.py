@@ -1,0 +1,1 @@
+"""Development tasks with OpenHands on OpenRouter's models: the domain, without Prefect."""

@@ -1,0 +1,71 @@
+"""The error tree: what can go wrong, and what the reader of the message can do about it.
+
+    DevtasksError
+     ├── InvalidInput           a value was refused where it entered; correct it and submit again
+     ├── ServiceUnreachable     Prefect, PostgreSQL or OpenRouter does not answer; start it or mend the address
+     ├── WorkspaceError         git could not make, compare or deliver a workspace
+     ├── LedgerError            the ledger's database refused or is of another version
+     ├── NoModelAvailable       no model meets the task's requirements; relax one of those named
+     ├── AgentCrashed           the agent's process died or broke the protocol (transient: started anew)
+     └── GatewayRefusal         a call to the model was not answered, with the reason as a typed `kind`
+
+`transient` says whether the same step may be tried again at once; `exit_code` is the command line's.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class DevtasksError(Exception):
+    """Root of every error this project raises on purpose."""
+
+    transient: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class InvalidInput(DevtasksError):
+    """A value was refused where it entered; the message names the field, the value and what is allowed."""
+
+    exit_code = 2
+
+    def __init__(self, field: str, value: Any, allowed: str) -> None:
+        super().__init__(f"{field}: {value!r} is not allowed; expected {allowed}")
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    @classmethod
+    def unknown(cls, field: str, value: Any, known: Sequence[str]) -> "InvalidInput":
+        """Return the refusal of a name that is not among the known ones, listing those."""
+        return cls(field, value, f"one of {', '.join(known)}")
+
+
+class ServiceUnreachable(DevtasksError):
+    """A service this needs does not answer at the address it was given."""
+
+    transient = True
+    exit_code = 3
+
+    def __init__(self, service: str, address: str, reason: str) -> None:
+        super().__init__(f"{service} at {address} cannot be reached: {reason}")
+        self.service = service
+        self.address = address
+        self.reason = reason
+
+
+class WorkspaceError(DevtasksError):
+    """Git could not make, compare or deliver a workspace; carries git's own words."""
+
+
+class LedgerError(DevtasksError):
+    """The ledger's database refused an operation or cannot be brought to this version's schema."""
+
+
+class NoModelAvailable(DevtasksError):
+    """No model meets the task's requirements; the message says which requirement left out how many."""
+
+
+class AgentCrashed(DevtasksError):
+    """The agent's process died or broke its protocol; the step may be tried again in a new process."""
+
+    transient = True

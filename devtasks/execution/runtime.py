@@ -1,0 +1,98 @@
+"""The seam between the flow and whatever runs its agent and its commands."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to run in the sandbox; `timeout` in seconds, `env` is added to the sandbox's own."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    timeout: float
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended; `exit_code` is None when it was stopped, `output` the last 64 KiB of both streams."""
+
+    exit_code: int | None
+    output: str
+    seconds: float
+    timed_out: bool = False
+
+
+class CommandRunner(Protocol):
+    """Anything that runs a command under the sandbox's isolation and limits, and leaves no process behind."""
+
+    async def run(self, command: Command) -> CommandResult:
+        """Run the command to its end or its timeout; raise AgentCrashed if the sandbox itself died."""
+        ...
+
+
+class AgentRequest(BaseModel):
+    """What the agent's process is told; the token opens only this run's gateway and dies with it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conversation_id: str
+    workspace: Path
+    persistence_dir: Path
+    model: str
+    base_url: str
+    token: str
+    message: str
+    max_iterations: int
+    max_input_tokens: int
+    max_output_tokens: int
+    native_tool_calling: bool = True
+
+
+class AgentStatus(StrEnum):
+    """How the agent stopped; FINISHED says only that it believes it is done."""
+
+    FINISHED = "finished"
+    MAX_ITERATIONS = "max_iterations"
+    STUCK = "stuck"
+    ERROR = "error"
+    DEADLINE = "deadline"
+
+
+class AgentResult(BaseModel):
+    """The agent's end as its process reported it; `detail` names the SDK's error where there is one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: AgentStatus
+    iterations: int = 0
+    final_message: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+
+
+AgentEvent = dict[str, Any]
+OnEvent = Callable[[AgentEvent], None]
+
+
+class Runtime(CommandRunner, Protocol):
+    """Runs the agent and commands in one kind of isolation, named by `isolation`."""
+
+    @property
+    def isolation(self) -> str:
+        """The isolation in force, for the log and the verdict."""
+        ...
+
+    async def run_agent(self, request: AgentRequest, *, deadline: float, on_event: OnEvent) -> AgentResult:
+        """Run one conversation for at most `deadline` seconds; nothing it started is alive on return."""
+        ...
+
+    async def close(self) -> None:
+        """End every process of this runtime."""
+        ...

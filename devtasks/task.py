@@ -1,0 +1,135 @@
+"""The development task: what a person asks for, checked where it enters."""
+
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from devtasks.errors import InvalidInput
+
+
+class TaskCategory(StrEnum):
+    """The kind of work asked for; decides the prompt and the validation rules."""
+
+    UNIT_TEST = "unit_test"
+    REFACTORING = "refactoring"
+    DOCUMENTATION = "documentation"
+    CODE_GENERATION = "code_generation"
+    ANALYSIS = "analysis"
+    BUILD_SCRIPT = "build_script"
+
+
+class TaskPriority(StrEnum):
+    """The work queue a task waits in; critical is served first."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands; the values from ACCEPTED on are the names of its Prefect states."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    ACCEPTED = "Accepted"
+    REJECTED = "Rejected"
+    NEEDS_REVIEW = "NeedsReview"
+    AWAITING_QUOTA = "AwaitingQuota"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+    CRASHED = "Crashed"
+
+
+class Complexity(StrEnum):
+    """How hard the task is, as the person who submits it sees it."""
+
+    SIMPLE = "simple"
+    MODERATE = "moderate"
+    COMPLEX = "complex"
+
+
+class Delivery(StrEnum):
+    """How an accepted result reaches the user: a patch file, or a commit on a new branch."""
+
+    PATCH = "patch"
+    BRANCH = "branch"
+
+
+class TaskLimits(BaseModel):
+    """Bounds of one task over all its attempts; reaching one ends the agent and every process it started."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: Annotated[float, Field(gt=0, le=86_400)] = 900
+    llm_calls: Annotated[int, Field(ge=1, le=1_000)] = 40
+    tokens: Annotated[int, Field(ge=1_000)] = 1_000_000
+    cost_usd: Annotated[float, Field(ge=0)] = 0.50
+    iterations: Annotated[int, Field(ge=1, le=500)] = 30
+    attempts: Annotated[int, Field(ge=1, le=20)] = 4
+
+
+RelativePath = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_024)]
+
+
+class DevTask(BaseModel):
+    """One development task; every value is checked, and the repository's own facts by `check_repository`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    category: TaskCategory
+    description: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+    repository: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    base_ref: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = "HEAD"
+    target_file: RelativePath | None = None
+    context_files: tuple[RelativePath, ...] = ()
+    priority: TaskPriority = TaskPriority.NORMAL
+    complexity: Complexity = Complexity.MODERATE
+    quality_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
+    model: str | None = None
+    delivery: Delivery = Delivery.PATCH
+    limits: TaskLimits = TaskLimits()
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("base_ref")
+    @classmethod
+    def _no_option(cls, ref: str) -> str:
+        if ref.startswith("-"):
+            raise ValueError("a git ref that does not begin with '-'")
+        return ref
+
+    @field_validator("target_file", "context_files")
+    @classmethod
+    def _inside_repository(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for name in (value,) if isinstance(value, str) else value or ():
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError("a path inside the repository, relative to its root")
+            if ".git" in path.parts:
+                raise ValueError("a path outside .git")
+        return value
+
+    @classmethod
+    def parse(cls, **values: Any) -> Self:
+        """Return the task of these values; raise InvalidInput for the first field that is not allowed."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise _refusal(error) from None
+
+    @property
+    def title(self) -> str:
+        """The short name a person recognises in a list, such as `unit_test src/auth.py`."""
+        return f"{self.category} {self.target_file or self.repository.rstrip('/').rsplit('/', 1)[-1]}"
+
+
+def _refusal(error: ValidationError) -> InvalidInput:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "task"
+    if first["type"] == "extra_forbidden":
+        return InvalidInput.unknown("parameter", field, list(DevTask.model_fields))
+    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return InvalidInput(field, first["input"], allowed)

@@ -1,0 +1,1 @@
+"""Trusted verdicts: rules by category over a change and what its code does when run."""

@@ -1,0 +1,1 @@
+"""Prefect tasks: one for each step of the picture."""
