@@ -1,1 +1,9 @@
-"""Prefect blocks: the configuration and secrets a person edits in the UI."""
+"""Prefect blocks: the configuration and secrets a person edits in the UI.
+
+Registered by the entry point group `prefect.collections`, or with `python -m prefect block register -m blocks`.
+"""
+
+from blocks.openhands import OpenHandsRuntime
+from blocks.openrouter import OpenRouterCredentials
+
+__all__ = ["OpenHandsRuntime", "OpenRouterCredentials"]

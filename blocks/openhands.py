@@ -1,0 +1,54 @@
+"""The block that says how the agent runs."""
+
+from typing import Literal
+
+from prefect.blocks.core import Block
+from pydantic import Field
+
+
+class OpenHandsRuntime(Block):
+    """How OpenHands agents run on a worker, and who signs what they deliver.
+
+    Attributes:
+        runtime: The isolation of the agent and of the validation commands.
+        image: The container image of the docker runtime.
+        max_seconds: The longest a task may take, whatever it asks for.
+        max_llm_calls: The most calls to a model a task may make, whatever it asks for.
+        max_output_tokens: The most tokens of one answer.
+        author_name: The name commits are authored by.
+        author_email: The address commits are authored by.
+    """
+
+    _block_type_name = "OpenHands Runtime"
+    _block_type_slug = "openhands-runtime"
+    _description = "How OpenHands agents run on a worker: isolation, upper bounds of every task, commit identity."
+    _documentation_url = None
+
+    runtime: Literal["local", "docker"] = Field(
+        default="local",
+        title="Runtime",
+        description="local: processes of the worker's machine with a scrubbed environment. "
+        "docker: a container for each run (not in this version; a task that asks for it is refused).",
+    )
+    image: str | None = Field(
+        default=None, title="Image", description="The container image of the docker runtime; unused by local."
+    )
+    max_seconds: float = Field(
+        default=3_600, gt=0, le=86_400, title="Max seconds", description="The longest any task's agents may run."
+    )
+    max_llm_calls: int = Field(
+        default=200, ge=1, le=1_000, title="Max LLM calls", description="The most model calls any task may make."
+    )
+    max_output_tokens: int = Field(
+        default=8_192,
+        ge=256,
+        le=65_536,
+        title="Max output tokens",
+        description="The most tokens of one answer; a large value makes OpenRouter refuse small balances (402).",
+    )
+    author_name: str = Field(
+        default="devtasks", min_length=1, title="Author name", description="Commits are authored by this name."
+    )
+    author_email: str = Field(
+        default="devtasks@localhost", min_length=3, title="Author email", description="… and by this address."
+    )

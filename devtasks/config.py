@@ -1,0 +1,45 @@
+"""Settings from the environment, read here and nowhere else."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from devtasks.errors import InvalidInput
+
+OPENROUTER_URL = "https://openrouter.ai/api/v1"
+
+
+class OpenHandsConfig(BaseSettings):
+    """What the environment says; every field has the variable of its alias and a default that works without it."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True)
+
+    api_key: Annotated[SecretStr | None, Field(alias="OPENROUTER_API_KEY")] = None
+    model: Annotated[str | None, Field(alias="OPENHANDS_MODEL")] = None
+    base_url: Annotated[str, Field(alias="OPENHANDS_BASE_URL", pattern=r"^https?://")] = OPENROUTER_URL
+    workspace_root: Annotated[Path | None, Field(alias="OPENHANDS_WORKSPACE_ROOT")] = None
+    timeout: Annotated[float | None, Field(alias="OPENHANDS_TIMEOUT", gt=0, le=86_400)] = None
+    database_url: Annotated[str | None, Field(alias="DEVTASKS_DATABASE_URL")] = None
+    home: Annotated[Path, Field(alias="DEVTASKS_HOME")] = Path(".devtasks")
+    prefect_api_url: Annotated[str | None, Field(alias="PREFECT_API_URL")] = None
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Return the settings; raise InvalidInput naming the first variable that is not allowed."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InvalidInput(str(first["loc"][0]), first["input"], first["msg"]) from None
+
+    @property
+    def runs_folder(self) -> Path:
+        """Where the runs keep their folders: OPENHANDS_WORKSPACE_ROOT, or `runs` under DEVTASKS_HOME."""
+        return (self.workspace_root or self.home / "runs").expanduser().resolve()
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's database: DEVTASKS_DATABASE_URL, or a SQLite file under DEVTASKS_HOME."""
+        return self.database_url or f"sqlite:///{self.home.expanduser().resolve()}/ledger.db"

@@ -1,0 +1,224 @@
+"""The process under which everything untrusted of one run lives: the agent, its shell and the validation commands.
+
+`python -m devtasks.execution.supervisor` reads jobs as JSON lines on standard input and answers with events and one
+result per job as JSON lines on standard output, one job at a time. Conversations are forks of this process, which has
+OpenHands imported (in a thread, while the first commands already run), so only the first of a run pays the import.
+
+Nothing outlives a job: this process adopts orphans (Linux's child subreaper) and kills every descendant when a job
+ends, whatever session or process group it fled to. Nothing outlives the run: when standard input closes, because the
+flow closed it or was killed, everything is killed and the process leaves. Where there is no subreaper (macOS), a
+daemon that detaches itself while a job runs can escape.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import IO, Any, cast
+
+import psutil
+
+from devtasks.execution.runtime import AgentRequest, AgentResult, AgentStatus
+
+MAX_OUTPUT = 65_536
+"""Bytes of a command's output that are kept, from its end."""
+
+MAX_FILE = 1 << 30
+"""Bytes that one file written by a job may grow to."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+_POLL_SECONDS = 0.02
+
+Message = dict[str, Any]
+
+
+def main() -> None:
+    """Serve jobs until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the flow, which then closes our input
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE, MAX_FILE))
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a library prints goes to the log, never into the protocol
+    with contextlib.suppress(KeyboardInterrupt):
+        Supervisor(Jobs(0), answers).serve()
+
+
+class Jobs:
+    """The job lines on a file descriptor, with a look at whether it was closed meanwhile."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = b""
+        self.closed = False
+
+    def next(self) -> Message | None:
+        """Wait for the next job; None when the other side has gone."""
+        while b"\n" not in self._buffer and not self.closed:
+            self.poll(None)
+        if self.closed:
+            return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return cast(Message, json.loads(line))
+
+    def poll(self, timeout: float | None) -> None:
+        """Take in what is there within `timeout` seconds, and see whether the other side has gone."""
+        if select.select([self._descriptor], [], [], timeout)[0]:
+            chunk = os.read(self._descriptor, 65_536)
+            self.closed = not chunk
+            self._buffer += chunk
+
+
+class Supervisor:
+    """Runs one job after the other and lets no process outlive its job."""
+
+    def __init__(self, jobs: Jobs, answers: IO[bytes]) -> None:
+        self._jobs = jobs
+        self._answers = answers
+        self._preload = threading.Thread(target=_preload, daemon=True)
+        self._preload.start()
+
+    def serve(self) -> None:
+        """Answer jobs until the other side has gone."""
+        while (job := self._jobs.next()) is not None:
+            run = self._run_agent if job["job"] == "agent" else self._run_command
+            try:
+                result = run(job)
+            except OSError as error:
+                result = {"error": f"{type(error).__name__}: {error}"}
+            finally:
+                kill_descendants()
+            self._send({"type": "result", **result})
+
+    def _send(self, message: Message) -> None:
+        # The line break in front ends a line that a killed conversation may have left half written.
+        self._answers.write(b"\n" + json.dumps(message).encode() + b"\n")
+
+    def _run_command(self, job: Message) -> Message:
+        started = time.monotonic()
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                job["argv"],
+                cwd=job["cwd"],
+                env={**os.environ, **job["env"]},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            ended = self._wait(lambda: process.poll() is not None, started + job["timeout"])
+            kill_descendants()
+            process.wait()
+            return {
+                "exit_code": process.returncode if ended else None,
+                "output": _tail(output),
+                "seconds": time.monotonic() - started,
+                "timed_out": not ended,
+            }
+
+    def _run_agent(self, job: Message) -> Message:
+        self._preload.join()  # forking is safe only while this is the single thread
+        request = AgentRequest.model_validate(job["request"])
+        started = time.monotonic()
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            _converse(request, self._answers, write)
+        os.close(write)
+        with os.fdopen(read, "rb") as results:
+            status: list[int] = []
+
+            def ended() -> bool:
+                done, code = os.waitpid(pid, os.WNOHANG)
+                if done:
+                    status.append(code)
+                return bool(done)
+
+            if not self._wait(ended, started + job["deadline"]):
+                kill_descendants()
+                stopped = AgentResult(status=AgentStatus.DEADLINE, seconds=time.monotonic() - started)
+                return {"result": stopped.model_dump(mode="json")}
+            kill_descendants()
+            if line := results.readline():
+                return {"result": json.loads(line)}
+        return {"error": f"the agent's process ended with {_ending(status[0])} and no result"}
+
+    def _wait(self, done: Any, deadline: float) -> bool:
+        while not done():
+            self._jobs.poll(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+            if self._jobs.closed:
+                kill_descendants()
+                raise SystemExit(0)
+            if time.monotonic() >= deadline:
+                return False
+        return True
+
+
+def kill_descendants() -> None:
+    """Kill and reap every process below this one, again and again until none is left."""
+    while descendants := psutil.Process().children(recursive=True):
+        for process in descendants:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.005)
+
+
+def _preload() -> None:
+    from devtasks.execution import agent
+
+    agent.preload()
+
+
+def _converse(request: AgentRequest, answers: IO[bytes], result_fd: int) -> None:
+    """Run the conversation in this forked child, which never returns."""
+    code = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        import random
+
+        from devtasks.execution.agent import run_conversation
+
+        random.seed()
+
+        def emit(event: Message) -> None:
+            answers.write(json.dumps(event).encode() + b"\n")
+
+        result = run_conversation(request, emit)
+        with os.fdopen(result_fd, "wb") as pipe:
+            pipe.write(result.model_dump_json().encode() + b"\n")
+        code = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _tail(output: IO[bytes]) -> str:
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - MAX_OUTPUT))
+    return output.read().decode(errors="replace")
+
+
+def _ending(status: int) -> str:
+    return (
+        f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.waitstatus_to_exitcode(status)}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What OpenRouter's answers mean: a chat completion that counts, or a refusal with its kind.
+
+OpenRouter disguises errors: a 200 may hold an error in its body, in its first choice, or no choice at all. The shapes
+are those of its documentation and of public issue threads; status codes and typed fields decide, and its prose only
+where it is the single thing that tells two cases apart (which rate limit, which 400).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from devtasks.recovery import FailureKind
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A call that was not answered; `status` is the HTTP status handed on, `message` OpenRouter's own words."""
+
+    kind: FailureKind
+    status: int
+    message: str
+
+    def body(self) -> Json:
+        """Return the typed error body that the agent's side receives."""
+        metadata = {"error_type": self.kind.value}
+        return {"error": {"code": self.status, "message": self.message, "metadata": metadata}}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A chat completion that counts, with what it cost; `cost_usd` is 0 where OpenRouter reports none."""
+
+    body: Json
+    model: str | None
+    provider: str | None
+    generation_id: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+
+
+BY_STATUS: Mapping[int, FailureKind] = {
+    400: FailureKind.BAD_REQUEST,
+    401: FailureKind.AUTHENTICATION,
+    402: FailureKind.PAYMENT,
+    403: FailureKind.MODERATION,
+    404: FailureKind.MODEL_UNAVAILABLE,
+    408: FailureKind.LLM_TIMEOUT,
+    413: FailureKind.CONTEXT_OVERFLOW,
+    422: FailureKind.BAD_REQUEST,
+    429: FailureKind.UPSTREAM_RATE_LIMIT,
+    504: FailureKind.LLM_TIMEOUT,
+    524: FailureKind.LLM_TIMEOUT,
+}
+"""Kinds by status; any other status from 500 on is the provider's fault."""
+
+BY_PROSE: tuple[tuple[int, str, FailureKind], ...] = (
+    (429, "free-models-per-day", FailureKind.DAY_LIMIT),
+    (429, "free-models-per-min", FailureKind.MINUTE_LIMIT),
+    (400, "maximum context length", FailureKind.CONTEXT_OVERFLOW),
+    (400, "reduce the length", FailureKind.CONTEXT_OVERFLOW),
+    (400, "prompt is too long", FailureKind.CONTEXT_OVERFLOW),
+    (400, "not a valid model id", FailureKind.MODEL_UNAVAILABLE),
+    (403, "limit exceeded", FailureKind.PAYMENT),
+)
+
+
+def read_answer(status: int, content: bytes) -> Completion | Refusal:
+    """Return what an answer of the chat endpoint means; never raises on whatever the bytes hold."""
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        if status == 200:
+            return Refusal(FailureKind.MALFORMED_ANSWER, 502, "the provider's answer is not JSON")
+        return Refusal(_kind(status, ""), status, f"HTTP {status} without a readable body")
+    body = cast(Json, parsed)
+    if error := _mapping(body.get("error")):
+        return _refusal(status, error)
+    if status != 200:
+        return Refusal(_kind(status, ""), status, f"HTTP {status}")
+    return _completion(body)
+
+
+def _completion(body: Json) -> Completion | Refusal:
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return Refusal(FailureKind.EMPTY_ANSWER, 502, "the provider answered without any choice")
+    choice = _mapping(cast(list[Any], choices)[0])
+    if choice.get("finish_reason") == "error" or choice.get("error"):
+        return _refusal(502, _mapping(choice.get("error")))
+    message = _mapping(choice.get("message"))
+    if not (message.get("content") or message.get("tool_calls") or message.get("function_call")):
+        return Refusal(FailureKind.EMPTY_ANSWER, 502, "the provider answered with an empty message")
+    usage = _mapping(body.get("usage"))
+    return Completion(
+        body=body,
+        model=_text(body.get("model")),
+        provider=_text(body.get("provider")),
+        generation_id=_text(body.get("id")),
+        prompt_tokens=int(_number(usage.get("prompt_tokens"))),
+        completion_tokens=int(_number(usage.get("completion_tokens"))),
+        cost_usd=_number(usage.get("cost")),
+    )
+
+
+def _refusal(status: int, error: Json) -> Refusal:
+    code = error.get("code")
+    if isinstance(code, int) and 400 <= code < 600:
+        status = code
+    elif status == 200:
+        status = 502
+    message = str(error.get("message") or "no reason given")[:500]
+    source = _mapping(error.get("metadata")).get("limit_source")
+    if status == 429 and source == "openrouter_free_tier_daily":
+        return Refusal(FailureKind.DAY_LIMIT, status, message)
+    return Refusal(_kind(status, message), status, message)
+
+
+def _kind(status: int, message: str) -> FailureKind:
+    prose = message.lower()
+    for code, words, kind in BY_PROSE:
+        if code == status and words in prose:
+            return kind
+    return BY_STATUS.get(status, FailureKind.PROVIDER_ERROR if status >= 500 else FailureKind.BAD_REQUEST)
+
+
+def _mapping(value: Any) -> Json:
+    return cast(Json, value) if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and value >= 0 else 0.0

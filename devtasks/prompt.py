@@ -1,0 +1,116 @@
+"""The prompts: what the agent is told up front, so that it spends few calls on finding out."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from devtasks.task import DevTask, TaskCategory
+from devtasks.validation.result import Finding, ValidationLevel
+
+MAX_SOURCE = 60_000
+"""Characters of one file that go into a prompt (about 15,000 tokens); the agent can read the rest itself."""
+
+MAX_SAMPLE = 4_000
+"""Characters of the existing test file shown as an example of the project's style."""
+
+CONVENTION_FILES = ("pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml")
+
+RULES: dict[TaskCategory, tuple[str, ...]] = {
+    TaskCategory.UNIT_TEST: (
+        "only test files (`test_*.py`, `*_test.py`, `conftest.py`) were added; no other file changed",
+        "every new file compiles, and pytest collects at least one new test",
+        "every new test passes, and no test that passed before fails",
+        "the new tests execute lines or branches of the target that were not executed before; importing does not count",
+        "the score, which grows with the target's line and branch coverage, reaches the threshold",
+    ),
+    TaskCategory.REFACTORING: ("the existing tests stay green and unchanged", "public names and signatures stay"),
+    TaskCategory.DOCUMENTATION: ("the code is unchanged but for docstrings and comments",),
+    TaskCategory.CODE_GENERATION: ("the existing tests stay green", "imports resolve in the project's environment"),
+    TaskCategory.ANALYSIS: ("no code changed", "every file, line and name the report cites exists"),
+    TaskCategory.BUILD_SCRIPT: ("the script runs to its end, twice with the same result", "it holds no secrets"),
+}
+"""The acceptance rules as the agent is told them, by category."""
+
+ReadFile = Callable[[str], str | None]
+
+
+def task_prompt(task: DevTask, workspace: Path, files: Sequence[str], read: ReadFile) -> str:
+    """Return the first message of a conversation; `files` are the repository's, `read` gives a file's text or None."""
+    tests = [name for name in files if _is_test(name)]
+    sample_name = _nearest_test(task, tests)
+    return (
+        _environment()
+        .get_template(f"{task.category}.md")
+        .render(
+            task=task,
+            workspace=workspace,
+            source=_text(read, task.target_file, MAX_SOURCE),
+            context={name: _text(read, name, MAX_SOURCE) or "(not readable)" for name in task.context_files},
+            conventions=_conventions(files, read),
+            tests=tests,
+            sample_name=sample_name,
+            sample=_text(read, sample_name, MAX_SAMPLE),
+            suggestion=suggest_test_file(task, tests),
+            rules=RULES[task.category],
+        )
+    )
+
+
+def repair_prompt(workspace: Path, findings: Sequence[Finding]) -> str:
+    """Return the message that hands a rejected attempt's findings back to the agent."""
+    told = [finding for finding in findings if finding.level is not ValidationLevel.INFO]
+    return _environment().get_template("repair.md").render(workspace=workspace, findings=told)
+
+
+def suggest_test_file(task: DevTask, tests: Sequence[str]) -> str:
+    """Return a path for the new tests: beside the existing ones, in `tests/` where there are none, never one in use."""
+    folder = PurePosixPath(tests[0]).parent if tests else PurePosixPath("tests")
+    stem = PurePosixPath(task.target_file or "target.py").stem.strip("_") or "init"
+    candidates = (f"test_{stem}.py", f"test_{stem}_more.py", f"test_{stem}_{task.task_id[:8]}.py")
+    return next(str(folder / name) for name in candidates if str(folder / name) not in tests)
+
+
+@cache
+def _environment() -> Environment:
+    # The prompts are plain text for a model, not HTML.
+    loader = PackageLoader("devtasks", "prompts")
+    return Environment(loader=loader, undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701
+
+
+def _is_test(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix == ".py" and (path.name.startswith("test_") or path.stem.endswith("_test"))
+
+
+def _nearest_test(task: DevTask, tests: Sequence[str]) -> str | None:
+    stem = PurePosixPath(task.target_file).stem if task.target_file else ""
+    return next((name for name in tests if stem and stem in name), tests[0] if tests else None)
+
+
+def _conventions(files: Sequence[str], read: ReadFile) -> str:
+    """Return the parts of the project's settings that concern its tests."""
+    parts: list[str] = []
+    for name in CONVENTION_FILES:
+        if name in files and (text := read(name)):
+            sections = _sections(text) if name != "pytest.ini" else [text]
+            parts += [f"# {name}\n{section.strip()}" for section in sections]
+    return "\n\n".join(parts)[:MAX_SAMPLE]
+
+
+def _sections(text: str) -> list[str]:
+    """Return the INI or TOML sections whose header names pytest, without interpreting them."""
+    sections: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("["):
+            sections.append([])
+        sections[-1].append(line)
+    return ["\n".join(lines) for lines in sections if lines and lines[0].startswith("[") and "pytest" in lines[0]]
+
+
+def _text(read: ReadFile, name: str | None, limit: int) -> str | None:
+    text = read(name) if name else None
+    if text is None or len(text) <= limit:
+        return text
+    return f"{text[:limit]}\n… [{len(text) - limit} characters cut; read the file for the rest]"
