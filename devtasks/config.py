@@ -14,7 +14,7 @@ OPENROUTER_URL = "https://openrouter.ai/api/v1"
 class OpenHandsConfig(BaseSettings):
     """What the environment says; every field has the variable of its alias and a default that works without it."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     api_key: Annotated[SecretStr | None, Field(alias="OPENROUTER_API_KEY")] = None
     model: Annotated[str | None, Field(alias="OPENHANDS_MODEL")] = None

@@ -1,1 +1,24 @@
-"""Prefect tasks: one for each step of the picture."""
+"""Prefect tasks: one for each step of the picture.
+
+A step is one call of the domain plus what only Prefect can do: native retries (as data, in `options`), logs, artifacts.
+"""
+
+from tasks.deliver_result import deliver_result, publish_report
+from tasks.prepare_workspace import prepare_workspace
+from tasks.record_metrics import AttemptEnd, record_metrics, write_metrics
+from tasks.run_openhands import Assignment, run_openhands
+from tasks.select_model import select_model
+from tasks.validate_result import validate_result
+
+__all__ = [
+    "Assignment",
+    "AttemptEnd",
+    "deliver_result",
+    "prepare_workspace",
+    "publish_report",
+    "record_metrics",
+    "run_openhands",
+    "select_model",
+    "validate_result",
+    "write_metrics",
+]

@@ -108,6 +108,7 @@ class LocalRuntime:
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
         own = {
+            "GIT_CEILING_DIRECTORIES": str(self._folder),  # git never finds a repository above the run's folder
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no download at import
             "LOG_AUTO_CONFIG": "false",
             "OPENHANDS_SUPPRESS_BANNER": "1",

@@ -1,0 +1,145 @@
+"""What people do with tasks through Prefect's API: submit, follow, look up."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterName,
+    LogFilter,
+    LogFilterFlowRunId,
+    LogFilterTimestamp,
+)
+from prefect.client.schemas.objects import FlowRun, Log, StateType
+from prefect.client.schemas.sorting import FlowRunSort, LogSort
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+
+from devtasks.errors import InvalidInput
+from devtasks.report import TaskReport
+from devtasks.task import TaskPriority
+from tasks.deliver_result import REPORT_KEY
+
+FLOW = "development-task"
+
+POLL_SECONDS = 0.5
+
+LAST_POLLS = 4
+"""How often the log is read after the end: the process sends its last lines when it leaves."""
+
+CONFLICT = 409
+
+LATE = timedelta(seconds=15)
+"""How long after its time a log line may still arrive: Prefect sends them in batches, from several threads."""
+
+OUTCOMES: Mapping[StateType, str] = {
+    StateType.COMPLETED: "unverified",
+    StateType.FAILED: "failed",
+    StateType.CANCELLED: "cancelled",
+    StateType.CRASHED: "crashed",
+}
+"""What a flow run without a report came to, by its state's type; any other is still open."""
+
+
+async def submit(client: PrefectClient, priority: TaskPriority, parameters: Mapping[str, Any], *, name: str) -> FlowRun:
+    """Create a task's flow run; raise InvalidInput where the server refuses the parameters or has no deployment."""
+    path = f"{FLOW}/{priority}"
+    try:
+        deployment = await client.read_deployment_by_name(path)
+    except ObjectNotFound:
+        raise InvalidInput("deployment", path, "a deployment of this server (run `devtasks setup` first)") from None
+    try:
+        return await client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters), name=name)
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != CONFLICT:
+            raise
+        detail = str(error.response.json().get("detail"))
+        raise InvalidInput("parameters", dict(parameters), detail) from None
+
+
+async def follow(client: PrefectClient, flow_run_id: UUID) -> AsyncGenerator[Log | FlowRun]:
+    """Yield a flow run's log lines as they arrive and the flow run at each change of its state, until it has ended.
+
+    The state that ends it comes last, after the log lines that were still under way.
+    """
+    logs = LogReader(client, flow_run_id)
+    state_id = None
+    while True:
+        flow_run = await client.read_flow_run(flow_run_id)
+        ended = flow_run.state is not None and flow_run.state.is_final()
+        if flow_run.state_id != state_id and not ended:
+            state_id = flow_run.state_id
+            yield flow_run
+        for log in await logs.new():
+            yield log
+        if ended:
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    for _ in range(LAST_POLLS):
+        await asyncio.sleep(POLL_SECONDS)
+        for log in await logs.new():
+            yield log
+    yield flow_run
+
+
+class LogReader:
+    """Reads a flow run's log lines, each once, in the order of their times as far as they arrive so."""
+
+    def __init__(self, client: PrefectClient, flow_run_id: UUID) -> None:
+        self._client = client
+        self._flow_run = LogFilterFlowRunId(any_=[flow_run_id])
+        self._seen: set[UUID] = set()
+        self._newest: datetime | None = None
+
+    async def new(self) -> list[Log]:
+        """Return the lines that have arrived since the last call, at most 200."""
+        timestamp = LogFilterTimestamp(after_=self._newest - LATE) if self._newest else None
+        log_filter = LogFilter(flow_run_id=self._flow_run, timestamp=timestamp)
+        logs = await self._client.read_logs(log_filter, sort=LogSort.TIMESTAMP_ASC, limit=200)
+        fresh = [log for log in logs if log.id not in self._seen]
+        for log in fresh:
+            self._seen.add(log.id)
+            self._newest = max(self._newest or log.timestamp, log.timestamp)
+        return fresh
+
+
+async def find_flow_run(client: PrefectClient, name: str) -> FlowRun:
+    """Return the flow run of this id, or the newest of this name; raise InvalidInput where there is none."""
+    try:
+        return await client.read_flow_run(UUID(name))
+    except ObjectNotFound:
+        pass
+    except ValueError:
+        named = FlowRunFilter(name=FlowRunFilterName(any_=[name]))
+        if found := await client.read_flow_runs(flow_run_filter=named, sort=FlowRunSort.START_TIME_DESC, limit=1):
+            return found[0]
+    raise InvalidInput("task", name, "the id or the name of a flow run of this server")
+
+
+async def read_report(client: PrefectClient, flow_run: FlowRun) -> TaskReport:
+    """Return where a task stands: its report where it has one, else what the flow run's state says."""
+    state = flow_run.state
+    name = (state and state.name) or "Pending"
+    artifacts = await client.read_artifacts(
+        artifact_filter=ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]), key=ArtifactFilterKey(any_=[REPORT_KEY])
+        )
+    )
+    if artifacts and state and state.is_final():
+        newest = max(artifacts, key=lambda artifact: str(artifact.created))
+        return TaskReport.model_validate_json(str(newest.data)).model_copy(update={"state": name})
+    return TaskReport(
+        task_id=str(flow_run.id),
+        flow_run_id=str(flow_run.id),
+        title=flow_run.name,
+        state=name,
+        outcome=OUTCOMES.get(state.type, "open") if state else "open",
+        reason=(state and state.message) or "",
+        repository=str((flow_run.parameters or {}).get("repository", "")),
+    )

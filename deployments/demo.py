@@ -1,0 +1,49 @@
+"""The demo's parts: a fresh copy of the example project, and the simulator its model answers come from."""
+
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from blocks import OpenRouterCredentials
+from deployments.setup import PROJECT
+from devtasks.simulator import Scenario, Simulator
+from devtasks.workspace.git import Git
+
+EXAMPLE = PROJECT / "examples" / "shop"
+SCENARIO = PROJECT / "examples" / "demo.yaml"
+
+SIMULATED = "simulated"
+"""The name of the credentials block that leads to the simulator."""
+
+PARAMETERS = {
+    "category": "unit_test",
+    "description": "Write unit tests for the prices: discounts, codes, shipping and totals.",
+    "target_file": "shop/pricing.py",
+    "delivery": "branch",
+    "credentials": SIMULATED,
+}
+
+
+def fresh_example(folder: Path) -> Path:
+    """Return a new git repository with the example project, in place of an earlier demo's."""
+    repository = folder / "repository"
+    shutil.rmtree(repository, ignore_errors=True)
+    shutil.copytree(EXAMPLE, repository, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
+    git = Git.at(repository)
+    git.run("init", "--quiet", "--initial-branch=main")
+    git.run("add", "--all")
+    identity = ("-c", "user.name=devtasks", "-c", "user.email=devtasks@localhost")
+    git.run(*identity, "commit", "--quiet", "-m", "The example project")
+    return repository
+
+
+@asynccontextmanager
+async def simulated_models() -> AsyncGenerator[Simulator]:
+    """Serve the demo's scenario, and point the credentials block `simulated` of the active server at it."""
+    async with Simulator(Scenario.load(SCENARIO)) as simulator:
+        block = OpenRouterCredentials(api_key=SecretStr("sk-or-simulated"), base_url=simulator.base_url)
+        await block.asave(SIMULATED, overwrite=True)
+        yield simulator

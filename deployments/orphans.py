@@ -1,0 +1,92 @@
+"""Runs whose worker died: what they left running is killed, what they left lying about goes, the task is queued again.
+
+A flow run's process survives the death of the worker that started it, but nobody could cancel it any more or tell
+when it crashed. So whoever starts a worker on this machine first takes care of what an earlier one left behind.
+"""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled, Crashed, Scheduled
+
+from deployments.setup import POOL
+from devtasks.run_folder import RunFolder
+
+MAX_RESTARTS = 2
+"""How often a run that lost its worker is queued again before it counts as crashed."""
+
+STOP_SECONDS = 15.0
+"""What a flow run's process gets to clean up after a request to end."""
+
+UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+
+
+async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
+    """End and requeue what dead workers of this machine left behind; call it only while none runs here.
+
+    With `owns_pool` (the embedded stack) every run of the pool that is under way counts, also those that have no
+    folder yet. Returns the flow runs that were touched.
+    """
+    folders = RunFolder.claimed(runs_folder)
+    owners = [owner for folder in folders if (owner := folder.owner())]
+    await asyncio.to_thread(end_processes, owners)
+    async with get_client() as client:
+        flow_runs = {each.id: each for each in await _under_way(client)} if owns_pool else {}
+        for folder in folders:
+            if flow_run := await _read(client, folder.flow_run_id):
+                flow_runs[flow_run.id] = flow_run
+        touched = [each for each in flow_runs.values() if each.state_type in UNDER_WAY]
+        for flow_run in touched:
+            await client.set_flow_run_state(flow_run.id, _next_state(flow_run), force=True)
+    for folder in folders:
+        folder.release()
+    return touched
+
+
+def end_processes(processes: list[psutil.Process]) -> None:
+    """Ask each process to end, and after STOP_SECONDS kill those that did not, with all their descendants."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in (*process.children(recursive=True), process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+
+
+async def _under_way(client: PrefectClient) -> list[FlowRun]:
+    return await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(UNDER_WAY)))),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+    )
+
+
+async def _read(client: PrefectClient, flow_run_id: str) -> FlowRun | None:
+    try:
+        return await client.read_flow_run(UUID(flow_run_id))
+    except (ObjectNotFound, ValueError):
+        return None
+
+
+def _next_state(flow_run: FlowRun) -> State:
+    if flow_run.state_type is StateType.CANCELLING:
+        return Cancelled(message="Cancelled while its worker was gone.")
+    if flow_run.run_count > MAX_RESTARTS:
+        return Crashed(message=f"Its worker died {flow_run.run_count} times; not queued again.")
+    return Scheduled(name="AwaitingRetry", message="Its worker died; queued again.")

@@ -1,0 +1,105 @@
+"""The set-up of a Prefect server for devtasks: pool, queues, blocks and deployments. Repeating it changes nothing."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+from blocks import OpenHandsRuntime, OpenRouterCredentials
+from devtasks.config import OpenHandsConfig
+from devtasks.errors import DevtasksError
+from devtasks.task import TaskPriority
+
+POOL = "devtasks"
+
+POOL_TYPE = "process"
+
+QUEUE_PRIORITIES: Mapping[str, int] = {
+    TaskPriority.CRITICAL: 1,
+    TaskPriority.HIGH: 2,
+    TaskPriority.NORMAL: 3,
+    TaskPriority.LOW: 4,
+    "default": 5,
+}
+"""Queue to priority, 1 is served first; the pool's own queue `default` would otherwise tie with critical."""
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder of prefect.yaml."""
+
+
+class DeployFailed(DevtasksError):
+    """`prefect deploy` did not succeed; carries the end of what it printed."""
+
+
+async def set_up(config: OpenHandsConfig, environment: Mapping[str, str]) -> None:
+    """Bring the server of the active Prefect settings to what devtasks needs; `environment` is `prefect deploy`'s."""
+    async with get_client() as client:
+        await set_up_queues(client)
+    await asyncio.gather(set_up_blocks(config), deploy(environment))
+
+
+async def set_up_queues(client: PrefectClient) -> None:
+    """Make the work pool and its queues, and give each queue its priority, also where it exists with another."""
+    try:
+        await client.read_work_pool(POOL)
+    except ObjectNotFound:
+        await client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE))
+    for name, priority in QUEUE_PRIORITIES.items():
+        try:
+            queue = await client.read_work_queue_by_name(name, work_pool_name=POOL)
+        except ObjectNotFound:
+            await _create_queue(client, name, priority)
+            continue
+        if queue.priority != priority:
+            await client.update_work_queue(queue.id, priority=priority)
+
+
+async def set_up_blocks(config: OpenHandsConfig) -> None:
+    """Register the block types, and make the `default` blocks from the environment where they do not exist yet."""
+    for block in (OpenRouterCredentials, OpenHandsRuntime):
+        await block.register_type_and_schema()  # pyright: ignore[reportGeneralTypeIssues]
+    if config.api_key and not await _exists(OpenRouterCredentials):
+        await OpenRouterCredentials(api_key=config.api_key, base_url=config.base_url).asave("default")
+    if not await _exists(OpenHandsRuntime):
+        settings = OpenHandsRuntime(max_seconds=config.timeout) if config.timeout else OpenHandsRuntime()
+        await settings.asave("default")
+
+
+async def deploy(environment: Mapping[str, str]) -> None:
+    """Run `prefect deploy --all` over the project's prefect.yaml; raise DeployFailed with its last words."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"),
+        cwd=PROJECT,
+        env=dict(environment),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode:
+        raise DeployFailed(f"prefect deploy failed: {output.decode(errors='replace').strip()[-1_000:]}")
+
+
+async def _create_queue(client: PrefectClient, name: str, priority: int) -> None:
+    try:
+        await client.create_work_queue(name=name, priority=priority, work_pool_name=POOL)
+    except ObjectAlreadyExists:  # another set-up was faster
+        queue = await client.read_work_queue_by_name(name, work_pool_name=POOL)
+        await client.update_work_queue(queue.id, priority=priority)
+
+
+async def _exists(block: type[OpenHandsRuntime] | type[OpenRouterCredentials]) -> bool:
+    try:
+        await block.aload("default")
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""The report of a task: one value that the artifacts, the command line and machines read."""
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from devtasks.metrics_collector import ExecutionMetrics
+from devtasks.validation.result import Finding
+
+MAX_DIFF = 100_000
+"""Characters of a diff that an artifact shows; the patch file holds it whole."""
+
+
+class TaskReport(BaseModel):
+    """Where a task stands, with every attempt; the stable answer of `demo --json` and `get-status --json`.
+
+    `state` is the Prefect state's name, `outcome` accepted, rejected, failed, cancelled, crashed, unverified
+    (it ended as completed but left no report) or open.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task_id: str
+    flow_run_id: str
+    title: str
+    state: str
+    outcome: str
+    reason: str
+    repository: str
+    simulated: bool = False
+    isolation: str | None = None
+    base_commit: str | None = None
+    attempts: tuple[ExecutionMetrics, ...] = ()
+    diff_path: str | None = None
+    branch: str | None = None
+    commit: str | None = None
+
+    @property
+    def mark(self) -> str:
+        """The word that everything made with a simulated model carries, with a leading space; else nothing."""
+        return " (simulated)" if self.simulated else ""
+
+
+def verdict_markdown(report: TaskReport) -> str:
+    """Return the verdict as Markdown: outcome, reason, attempts and the last attempt's findings."""
+    lines = [f"# {report.outcome.capitalize()}{report.mark}: {report.title}", "", report.reason, ""]
+    if report.simulated:
+        lines += ["> The model's answers were **simulated**; nothing here says anything about a real model.", ""]
+    lines += ["| # | model | outcome | score | calls | tokens | cost | seconds |", "|---|---|---|---|---|---|---|---|"]
+    lines += ["| " + " | ".join(row) + " |" for row in attempt_rows(report.attempts)]
+    for attempt in report.attempts:
+        lines += ["", f"## Attempt {attempt.attempt}: {attempt.model_requested}", ""]
+        lines += [finding_line(finding) for finding in attempt.findings] or ["No findings."]
+    delivered = report.branch or report.diff_path
+    lines += ["", f"Isolation: {report.isolation}. Base commit: `{report.base_commit}`."]
+    lines += [f"Delivered: `{delivered}`."] if delivered else []
+    return "\n".join(lines) + "\n"
+
+
+def diff_markdown(diff: str, *, simulated: bool) -> str:
+    """Return a diff as a Markdown code block, cut at MAX_DIFF characters."""
+    cut = f"\n… {len(diff) - MAX_DIFF} characters cut; the patch file holds them" if len(diff) > MAX_DIFF else ""
+    head = "Made with a **simulated** model.\n\n" if simulated else ""
+    fence = "`" * max(4, _longest_run(diff) + 1)
+    return f"{head}{fence}diff\n{diff[:MAX_DIFF]}{cut}\n{fence}\n"
+
+
+def attempt_rows(attempts: Iterable[ExecutionMetrics]) -> list[tuple[str, ...]]:
+    """Return for each attempt: number, model, outcome, score, calls, tokens, cost and seconds, as readable cells."""
+    return [
+        (
+            str(attempt.attempt),
+            attempt.model_requested + (" (simulated)" if attempt.simulated else ""),
+            attempt.outcome + (f" ({attempt.failure})" if attempt.failure else ""),
+            f"{attempt.score:.2f}",
+            str(attempt.llm_calls),
+            f"{attempt.prompt_tokens + attempt.completion_tokens:,}",
+            f"${attempt.cost_usd:.4f}",
+            f"{attempt.seconds:.1f}",
+        )
+        for attempt in attempts
+    ]
+
+
+def finding_line(finding: Finding) -> str:
+    """Return a finding as one line of Markdown."""
+    place = f" at `{finding.place}`" if finding.place else ""
+    return f"- **{finding.level}** {finding.rule}{place}: {finding.message}"
+
+
+def _longest_run(text: str) -> int:
+    longest = current = 0
+    for character in text:
+        current = current + 1 if character == "`" else 0
+        longest = max(longest, current)
+    return longest

@@ -1,0 +1,81 @@
+"""The folder of one run: what is evidence and stays, what is only needed while it runs, and who works there."""
+
+import contextlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from devtasks import workspace
+
+RECORD = "run.json"
+WORK = "work"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, named by the flow run's id.
+
+    `work` (workspace, agent's home, scratch files) goes when the run ends, the attempts' evidence and the patch stay.
+    While a process works on the run, `run.json` says which one.
+    """
+
+    path: Path
+
+    @classmethod
+    def claim(cls, root: Path, flow_run_id: str) -> Self:
+        """Make the folder and record this process as the one that works there."""
+        folder = cls(root / flow_run_id)
+        folder.work.mkdir(parents=True, exist_ok=True)
+        process = psutil.Process()
+        folder.record.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}))
+        return folder
+
+    @classmethod
+    def claimed(cls, root: Path) -> list[Self]:
+        """Return the folders that say somebody works there, whether that process is alive or not."""
+        return [cls(record.parent) for record in sorted(root.glob(f"*/{RECORD}"))]
+
+    @property
+    def flow_run_id(self) -> str:
+        """The flow run's id."""
+        return self.path.name
+
+    @property
+    def record(self) -> Path:
+        """The file that says which process works on the run."""
+        return self.path / RECORD
+
+    @property
+    def work(self) -> Path:
+        """The part that goes when the run ends."""
+        return self.path / WORK
+
+    def attempt(self, number: int) -> Path:
+        """Return the folder of one attempt's evidence, made where it is missing."""
+        folder = self.path / "attempts" / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def scratch(self, name: str) -> Path:
+        """Return an empty folder outside the workspace."""
+        folder = self.work / "scratch" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def owner(self) -> psutil.Process | None:
+        """Return the live process that works on the run; a stranger with the same number is told by its start time."""
+        with contextlib.suppress(OSError, ValueError, KeyError, psutil.NoSuchProcess):
+            values = json.loads(self.record.read_text())
+            process = psutil.Process(values["pid"])
+            return process if process.create_time() == values["created"] else None
+        return None
+
+    def release(self) -> None:
+        """Remove what is only needed while the run works, then the record: a crash in between is seen again."""
+        workspace.remove(self.work)
+        self.record.unlink(missing_ok=True)

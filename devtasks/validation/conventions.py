@@ -1,0 +1,67 @@
+"""Which files are tests by pytest's conventions, and which tests a file holds, read without running it."""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from devtasks.validation.reports import read_bounded
+
+TEST_PATTERNS = ("test_*.py", "*_test.py")
+TEST_FOLDERS = frozenset({"test", "tests"})
+SUPPORT_FILES = frozenset({"conftest.py", "__init__.py"})
+NOT_SEARCHED = ("*.egg", ".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}")
+MAX_SOURCE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ExistingTest:
+    """A test function or method of a file, such as `TestLogin::test_refused`; `digest` changes with its code."""
+
+    path: str
+    name: str
+    digest: str
+
+
+def is_test_file(path: str) -> bool:
+    """Whether pytest collects a file of this name."""
+    name = PurePosixPath(path).name
+    return any(fnmatchcase(name, pattern) for pattern in TEST_PATTERNS)
+
+
+def is_test_support(path: str) -> bool:
+    """Whether this is a conftest.py or __init__.py under a folder of tests."""
+    *folders, name = PurePosixPath(path).parts
+    return name in SUPPORT_FILES and not TEST_FOLDERS.isdisjoint(folders)
+
+
+def existing_tests(workspace: Path) -> tuple[ExistingTest, ...]:
+    """Return every test of a tree, in the folders pytest searches; a file that does not parse has none."""
+    tests: list[ExistingTest] = []
+    for folder, folders, files in workspace.walk():
+        folders[:] = sorted(name for name in folders if not any(fnmatchcase(name, skip) for skip in NOT_SEARCHED))
+        for name in sorted(filter(is_test_file, files)):
+            tests.extend(read_tests(workspace, (folder / name).relative_to(workspace).as_posix()) or ())
+    return tuple(tests)
+
+
+def read_tests(workspace: Path, path: str) -> tuple[ExistingTest, ...] | None:
+    """Return the tests of one file; None where it cannot be read or parsed."""
+    source = read_bounded(workspace / path, MAX_SOURCE_BYTES)
+    if source is None:
+        return None
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return tuple(ExistingTest(path, name, digest) for name, digest in dict(_functions(tree, "")).items())
+
+
+def _functions(scope: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, str]]:
+    for node in scope.body:
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node, f"{prefix}{node.name}::")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
+            yield f"{prefix}{node.name}", hashlib.sha256(ast.dump(node).encode()).hexdigest()[:16]

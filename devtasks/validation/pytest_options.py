@@ -1,0 +1,86 @@
+"""The part of a project's pytest options that decides which tests there are and how they are imported."""
+
+import configparser
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from devtasks.validation.reports import read_bounded
+
+KEPT_LONG = ("--import-mode", "--ignore", "--ignore-glob", "--deselect")
+KEPT_SHORT = ("-m", "-k")
+
+
+def kept_options(workspace: Path) -> tuple[str, ...]:
+    """Return the kept options of the `addopts` that pytest would use at the workspace's root.
+
+    The others (reports, coverage, parallel runs, options of plugins that the sandbox need not have) are left out.
+    """
+    for name, read in _READERS.items():
+        content = read_bounded(workspace / name)
+        addopts = read(content.decode(errors="replace")) if content is not None else None
+        if addopts is not None:
+            return tuple(_kept(addopts))
+    return ()
+
+
+def _kept(addopts: list[str]) -> Iterator[str]:
+    remaining = iter(addopts)
+    for option in remaining:
+        if option in KEPT_LONG + KEPT_SHORT:
+            yield from (option, next(remaining, ""))
+        elif option.partition("=")[0] in KEPT_LONG or option[:2] in KEPT_SHORT:
+            yield option
+
+
+def _split(addopts: Any) -> list[str]:
+    try:
+        return shlex.split(addopts) if isinstance(addopts, str) else [str(option) for option in addopts]
+    except ValueError:
+        return []
+
+
+def _ini(section: str) -> Callable[[str], list[str] | None]:
+    def read(text: str) -> list[str] | None:
+        parser = configparser.ConfigParser(interpolation=None, strict=False)
+        try:
+            parser.read_string(text)
+        except configparser.Error:
+            return None
+        return _split(parser.get(section, "addopts", fallback="")) if parser.has_section(section) else None
+
+    return read
+
+
+def _toml(*tables: str) -> Callable[[str], list[str] | None]:
+    def read(text: str) -> list[str] | None:
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError:
+            return None
+        found = (_table(document, name.split(".")) for name in tables)
+        return next((_split(table.get("addopts", ())) for table in found if table), None)
+
+    return read
+
+
+def _table(document: Mapping[str, Any], path: list[str]) -> Mapping[str, Any] | None:
+    for part in path:
+        value = document.get(part)
+        if not isinstance(value, Mapping):
+            return None
+        document = cast(Mapping[str, Any], value)
+    return document
+
+
+_READERS: Mapping[str, Callable[[str], list[str] | None]] = {
+    "pytest.toml": _toml("pytest"),
+    ".pytest.toml": _toml("pytest"),
+    "pytest.ini": _ini("pytest"),
+    ".pytest.ini": _ini("pytest"),
+    "pyproject.toml": _toml("tool.pytest.ini_options", "tool.pytest"),
+    "tox.ini": _ini("pytest"),
+    "setup.cfg": _ini("tool:pytest"),
+}

@@ -1,0 +1,124 @@
+"""What a validation rule is given and what it gives back."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from devtasks.execution.runtime import CommandRunner
+from devtasks.task import DevTask
+from devtasks.validation.baseline import Baseline
+from devtasks.validation.conventions import is_test_file, read_tests
+from devtasks.validation.result import Finding
+from devtasks.validation.suite_runner import Collection, SuiteRun, SuiteRunner
+from devtasks.validation.target_coverage import TargetCoverage
+from devtasks.workspace import Change, ChangeStatus
+
+
+@dataclass(frozen=True)
+class RuleOutcome:
+    """A rule's value between 0 and 1 and its findings; `stop` says that the later rules make no sense."""
+
+    value: float
+    findings: tuple[Finding, ...] = ()
+    stop: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value <= 1:
+            raise ValueError(f"a rule's value lies between 0 and 1, not {self.value}")
+
+
+class ValidationRule(Protocol):
+    """One question asked of a change; `weight` is its share of the score."""
+
+    @property
+    def name(self) -> str:
+        """The name its findings carry."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """Its share of the score, compared with the other rules' weights."""
+        ...
+
+    async def check(self, context: "ValidationContext") -> RuleOutcome:
+        """Judge the change; whatever this raises, AgentCrashed aside, becomes an ERROR finding."""
+        ...
+
+
+@dataclass
+class ChangedTests:
+    """The changed test files, collected once and run once: every rule judges the same run."""
+
+    suite: SuiteRunner
+    paths: tuple[str, ...]
+    _collection: Collection | None = field(default=None, init=False)
+    _run: tuple[SuiteRun, Path] | None = field(default=None, init=False)
+
+    async def collection(self) -> Collection:
+        """Return what pytest collects from the files."""
+        if self._collection is None:
+            self._collection = await self.suite.collect(self.paths)
+        return self._collection
+
+    async def run(self) -> SuiteRun:
+        """Return the run of these files alone, under coverage of the target."""
+        run, _ = await self._measured()
+        return run
+
+    async def coverage(self) -> TargetCoverage | None:
+        """Return what that run executed of the target; None where it never ran or there is no target."""
+        _, data = await self._measured()
+        return await self.suite.coverage(data) if self.suite.target else None
+
+    async def _measured(self) -> tuple[SuiteRun, Path]:
+        if self._run is None:
+            data = self.suite.new_folder() / "coverage.db"
+            run = await self.suite.run(self.paths, data=data if self.suite.target else None)
+            self._run = (run, data)
+        return self._run
+
+
+@dataclass(frozen=True)
+class ValidationContext:
+    """One change to judge: `workspace` is the tree with it, `scratch` an empty folder outside for reports.
+
+    `python` is the interpreter, with pytest and coverage, that runs the project's tests in the sandbox.
+    """
+
+    task: DevTask
+    workspace: Path
+    changes: tuple[Change, ...]
+    baseline: Baseline
+    runner: CommandRunner
+    scratch: Path
+    python: Path
+
+    @cached_property
+    def suite(self) -> SuiteRunner:
+        """What runs tests of this workspace."""
+        return SuiteRunner.of(self.task, self.workspace, self.runner, self.scratch, self.python)
+
+    @cached_property
+    def written(self) -> tuple[str, ...]:
+        """The paths that were added or modified."""
+        return tuple(change.path for change in self.changes if change.status is not ChangeStatus.DELETED)
+
+    @cached_property
+    def changed_tests(self) -> ChangedTests:
+        """The added and modified test files."""
+        return ChangedTests(self.suite, tuple(filter(is_test_file, self.written)))
+
+    def is_new(self, nodeid: str) -> bool:
+        """Whether this test was not there before the change, or not with this code."""
+        return nodeid.partition("[")[0] not in self._unchanged
+
+    @cached_property
+    def _unchanged(self) -> frozenset[str]:
+        """The ids of test functions as they were; those that the syntax tree does not show, by the suite's run."""
+        before = {f"{test.path}::{test.name}": test.digest for test in self.baseline.tests}
+        tests = [test for path in self.changed_tests.paths for test in read_tests(self.workspace, path) or ()]
+        now = {f"{test.path}::{test.name}": test.digest for test in tests}
+        ran = (*self.baseline.passed, *self.baseline.failed, *self.baseline.skipped)
+        inherited = {nodeid.partition("[")[0] for nodeid in ran} - before.keys()
+        return frozenset({name for name, digest in before.items() if now.get(name) == digest} | inherited)

@@ -1,0 +1,197 @@
+"""Runs a project's tests in the sandbox under coverage, trusts no exit code alone, leaves the project clean."""
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from devtasks.errors import InvalidInput
+from devtasks.execution.runtime import Command, CommandResult, CommandRunner
+from devtasks.task import DevTask
+from devtasks.validation.junit import Case, parse_junit
+from devtasks.validation.pytest_options import kept_options
+from devtasks.validation.reports import read_bounded, tail
+from devtasks.validation.target_coverage import TargetCoverage, parse_coverage
+
+MAX_RUN_SECONDS = 120.0
+
+_NOTHING_COLLECTED = 5
+_STACK_AT = 0.5
+_TOOL_MISSING = re.compile(r"No module named '?(?:coverage|pytest)'?\s*\Z")
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One pytest run; `cases` is empty and `problem` says why, where the run proves nothing."""
+
+    cases: tuple[Case, ...]
+    problem: str | None
+    evidence: str
+    timed_out: bool
+
+    @property
+    def bad(self) -> tuple[Case, ...]:
+        """The tests that ended badly."""
+        return tuple(case for case in self.cases if case.bad)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What pytest collects; `problem` says why it could not."""
+
+    nodeids: tuple[str, ...]
+    problem: str | None
+    evidence: str
+
+
+@dataclass(frozen=True)
+class SuiteRunner:
+    """Commands over one workspace, each stopped after `seconds`; `target` is the file that coverage measures.
+
+    Reports go to folders of their own under `scratch`, which the sandbox must show at the same path.
+    """
+
+    runner: CommandRunner
+    workspace: Path
+    scratch: Path
+    python: Path
+    seconds: float
+    target: str | None
+
+    @classmethod
+    def of(cls, task: DevTask, workspace: Path, runner: CommandRunner, scratch: Path, python: Path) -> "SuiteRunner":
+        """Return the runner of a task; a command gets 120 s, or the task's own seconds where those are fewer."""
+        target = PurePosixPath(task.target_file).as_posix() if task.target_file else None
+        seconds = min(MAX_RUN_SECONDS, task.limits.seconds)
+        return cls(runner, workspace.resolve(), scratch.resolve(), python, seconds, target)
+
+    def new_folder(self) -> Path:
+        """Make an empty folder for one run's reports, under a name no earlier run could have prepared."""
+        return Path(tempfile.mkdtemp(prefix="run-", dir=self.scratch))
+
+    async def collect(self, paths: Sequence[str]) -> Collection:
+        """List the tests of these files without running them."""
+        options = ("--collect-only", "-q", *self._pytest_options(self.new_folder()))
+        result = await self._project_python("-m", "pytest", *options, *_arguments(paths))
+        prefixes = tuple(f"{path}::" for path in paths)
+        nodeids = tuple(line for line in result.output.splitlines() if line.startswith(prefixes))
+        return Collection(nodeids, self._collection_problem(result, nodeids), tail(result.output))
+
+    async def run(self, paths: Sequence[str] = (), *, data: Path | None = None, keep_going: bool = False) -> SuiteRun:
+        """Run the tests of these files, or the project's whole suite.
+
+        Args:
+            paths: the files; none for what the project's own configuration names.
+            data: where coverage of the target goes; None to run without it.
+            keep_going: run the other files when one cannot be imported.
+        """
+        folder = self.new_folder()
+        report = folder / "junit.xml"
+        options = ("-v", "--tb=short", f"--junitxml={report}", "-o", "junit_family=xunit1")
+        options += ("--continue-on-collection-errors",) if keep_going else ()
+        measure = self._coverage_run(data) if data else ()
+        result = await self._project_python(
+            *measure, "-m", "pytest", *options, *self._pytest_options(folder), *_arguments(paths)
+        )
+        _require_tools(result, self.python)
+        return self._suite_run(result, read_bounded(report))
+
+    async def import_target(self, data: Path) -> str | None:
+        """Add what importing the target runs to the coverage data; return the error where it cannot be imported."""
+        if self.target is None:
+            return None
+        script = self.new_folder() / "import_target.py"
+        script.write_bytes(Path(__file__).with_name("import_target.py").read_bytes())
+        root, *names = import_names(self.workspace, self.target)
+        arguments = (str(script), str(self.workspace / self.target), root, *names)
+        result = await self._project_python(*self._coverage_run(data), "--append", *arguments)
+        if result.exit_code == 0:
+            return None
+        if result.timed_out:
+            return f"the import had not ended after {self.seconds:g} s"
+        return next((line for line in reversed(result.output.splitlines()) if line.strip()), "the process died")
+
+    async def coverage(self, data: Path) -> TargetCoverage | None:
+        """Return the target's coverage; None where the target never ran or the data cannot be read."""
+        report = self.new_folder() / "coverage.json"
+        options = (f"--rcfile={os.devnull}", f"--data-file={data}", f"--include={self.target}", "-o", str(report))
+        argv = (str(self.python), "-I", "-B", "-m", "coverage", "json", "-q", *options)
+        await self.runner.run(Command(argv, self.workspace, self.seconds))
+        content = read_bounded(report)
+        return parse_coverage(content, self.target) if content and self.target else None
+
+    async def _project_python(self, *arguments: str) -> CommandResult:
+        roots = [self.workspace, *filter(Path.is_dir, [self.workspace / "src"])]
+        env = {
+            "PYTHONPATH": os.pathsep.join(map(str, roots)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_ADDOPTS": "",
+        }
+        return await self.runner.run(Command((str(self.python), *arguments), self.workspace, self.seconds, env))
+
+    def _coverage_run(self, data: Path) -> tuple[str, ...]:
+        """Begin a command that measures the target alone, whatever the project's coverage configuration says."""
+        options = (f"--rcfile={os.devnull}", "--branch", f"--include={self.target}", f"--data-file={data}")
+        return ("-m", "coverage", "run", *options)
+
+    def _pytest_options(self, folder: Path) -> tuple[str, ...]:
+        ini = ("addopts=", "required_plugins=", f"faulthandler_timeout={self.seconds * _STACK_AT:.2f}")
+        overrides = (part for option in ini for part in ("-o", option))
+        plain = ("-p", "no:cacheprovider", "--color=no", f"--rootdir={self.workspace}", f"--basetemp={folder / 'tmp'}")
+        return (*plain, *overrides, *kept_options(self.workspace))
+
+    def _suite_run(self, result: CommandResult, report: bytes | None) -> SuiteRun:
+        try:
+            cases = parse_junit(report) if report is not None else None
+        except ValueError:
+            cases = None
+        problem = self._run_problem(result, cases)
+        return SuiteRun(cases if cases and not problem else (), problem, tail(result.output), result.timed_out)
+
+    def _run_problem(self, result: CommandResult, cases: tuple[Case, ...] | None) -> str | None:
+        if result.timed_out:
+            return f"did not end within {self.seconds:g} s: a test, or code it calls, loops or waits"
+        if cases is None:
+            return f"wrote no report (exit code {result.exit_code}): os._exit, a crash or a wrong option ended it"
+        expected = (1, 2) if any(case.bad for case in cases) else (0,) if cases else (_NOTHING_COLLECTED,)
+        if result.exit_code not in expected:
+            return f"ended with exit code {result.exit_code}, which its report of {len(cases)} tests contradicts"
+        return None
+
+    def _collection_problem(self, result: CommandResult, nodeids: tuple[str, ...]) -> str | None:
+        if result.timed_out:
+            return f"importing the tests did not end within {self.seconds:g} s: code at module level loops or waits"
+        if result.exit_code == _NOTHING_COLLECTED:
+            return "it finds no test: name the functions test_* (or methods test_* of a class Test*)"
+        if result.exit_code != 0:
+            return f"importing them fails (exit code {result.exit_code})"
+        return None if nodeids else "the process ended early with exit code 0: remove os._exit at module level"
+
+
+def import_names(workspace: Path, target: str) -> tuple[str, ...]:
+    """Return the folder of the target's top-level module, then the names to import the target by, best first.
+
+    The first name follows the chain of `__init__.py`; the second is the path below `src` or the workspace, which
+    is the name inside a namespace package. A file whose path is no module name has none.
+    """
+    path = workspace / target
+    root = path.parent
+    while (root / "__init__.py").is_file() and root != workspace:
+        root = root.parent
+    roots = (root, workspace / "src" if path.is_relative_to(workspace / "src") else workspace)
+    names = (path.relative_to(start).with_suffix("").parts for start in roots)
+    modules = (parts[:-1] if parts[-1] == "__init__" else parts for parts in names)
+    usable = (".".join(parts) for parts in modules if parts and all(part.isidentifier() for part in parts))
+    return (str(root), *dict.fromkeys(usable))
+
+
+def _arguments(paths: Sequence[str]) -> list[str]:
+    """Write the paths so that none can be taken for an option."""
+    return [f"./{path}" for path in paths]
+
+
+def _require_tools(result: CommandResult, python: Path) -> None:
+    if result.exit_code == 1 and _TOOL_MISSING.search(result.output):
+        raise InvalidInput("python", str(python), "an interpreter that has pytest and coverage")

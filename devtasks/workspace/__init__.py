@@ -1,0 +1,41 @@
+"""A run's own copy of a repository: made at a commit, compared with it, delivered from it.
+
+    prepare ─► <run>/workspace     where the agent works; has a .git of its own, which it may ruin
+               <run>/trusted.git   the git dir of every command of ours on that work tree
+               <run>/source.git    only for a repository given by URL: what was cloned of it
+
+The design speaks of a `git worktree`; this is a shared clone instead, made with alternates, so that no object is
+copied. A linked worktree's .git is the user's own: an agent that may write anything reaches its config, hooks and
+refs there, and a crash leaves worktree metadata behind in it. Here the user's repository is only read, until
+`deliver_branch` adds one branch to it.
+
+Config, hooks, filters and attributes that an agent plants never run on the host: our git reads its configuration
+from `trusted.git` alone, whose `info/attributes` also turn every conversion off. So the files of a workspace hold
+exactly the bytes of the commit (LFS pointers stay pointers, line ends stay as committed), submodules are empty
+folders, and what is delivered holds exactly the bytes of the files.
+
+A workspace lives on the objects of its source: pruning those away while a run lasts breaks that run.
+"""
+
+from devtasks.workspace.checkout import Workspace, list_files, prepare, read_file, remove, reset
+from devtasks.workspace.comparison import Change, ChangeStatus, Patch, diff
+from devtasks.workspace.delivery import DeliveredBranch, Identity, deliver_branch, deliver_patch
+from devtasks.workspace.source import check_repository
+
+__all__ = [
+    "Change",
+    "ChangeStatus",
+    "DeliveredBranch",
+    "Identity",
+    "Patch",
+    "Workspace",
+    "check_repository",
+    "deliver_branch",
+    "deliver_patch",
+    "diff",
+    "list_files",
+    "prepare",
+    "read_file",
+    "remove",
+    "reset",
+]

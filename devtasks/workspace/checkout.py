@@ -1,0 +1,183 @@
+"""The workspace itself: made, brought back to its base commit, read and removed."""
+
+import shutil
+import stat
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from devtasks.errors import InvalidInput, WorkspaceError
+from devtasks.task import DevTask
+from devtasks.workspace.git import Git, disk_error, names, words
+from devtasks.workspace.source import check_form, clone, is_url, local_path, resolve, tree_entry
+
+MAX_TEXT_BYTES = 1024 * 1024
+NEVER_DELIVERED = ("__pycache__", ".pytest_cache", "*.pyc", ".coverage")
+
+_WORKSPACE, _TRUSTED, _SOURCE = "workspace", "trusted.git", "source.git"
+_BRANCH = "devtasks"
+_ALTERNATES = "objects/info/alternates"
+# `!diff` too, lest an agent hide a text from its reader by calling it binary.
+_ATTRIBUTES = "* -text !eol -ident !filter !working-tree-encoding !diff\n"
+_SHARED_WITH_AGENT = (_ALTERNATES, "shallow", "index", "info/exclude", "info/attributes")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A run's copy of a repository; `repository` is a URL or an absolute path, `folder` holds all the rest."""
+
+    path: Path
+    git_dir: Path
+    repository: str
+    base_commit: str
+    folder: Path
+
+    @property
+    def borrowed_objects(self) -> Path:
+        """The object folder that git in the workspace reads; a sandbox shows it read-only at the same path."""
+        return Path((self.git_dir / _ALTERNATES).read_text(errors="surrogateescape").removesuffix("\n"))
+
+    @property
+    def git(self) -> Git:
+        """Git on the workspace's files through the trusted git dir."""
+        return Git.isolated(self.git_dir, self.path)
+
+
+def prepare(task: DevTask, folder: Path) -> Workspace:
+    """Make the run's workspace in its folder, at the task's base commit, in place of one left there by a crash.
+
+    Raises:
+        InvalidInput: as `check_repository`, of which a repository given by URL is checked here.
+        WorkspaceError: git could not clone or check out.
+    """
+    check_form(task)
+    folder = folder.absolute()
+    with _disk_errors("the workspace cannot be made"):
+        for name in (_WORKSPACE, _TRUSTED, _SOURCE):
+            _delete(folder / name)
+        (folder / _WORKSPACE).mkdir(parents=True)
+        if is_url(task.repository):
+            repository, source = task.repository, folder / _SOURCE
+            commit = resolve(task, source, clone(task.repository, task.base_ref, source))
+        else:
+            source = local_path(task.repository)
+            repository, commit = str(source), resolve(task, source, task.base_ref)
+        workspace = Workspace(folder / _WORKSPACE, folder / _TRUSTED, repository, commit, folder)
+        _make_trusted(workspace, source)
+        _check_out(workspace)
+    return workspace
+
+
+def reset(workspace: Workspace, tree: str | None = None) -> None:
+    """Bring the workspace to its base commit, or to a patch's tree: no other file is left, the agent's .git is new.
+
+    The folder itself stays the same one, so that a mount of it stays valid.
+    """
+    with _disk_errors("the workspace cannot be reset"):
+        if workspace.path.is_symlink() or not workspace.path.is_dir():
+            workspace.path.unlink(missing_ok=True)
+            workspace.path.mkdir()
+        unlock(workspace.path)
+        for child in workspace.path.iterdir():
+            _delete(child)
+        _check_out(workspace)
+        if tree:
+            workspace.git.run("read-tree", "--reset", "-u", tree)
+
+
+def remove(workspace: Workspace | Path) -> None:
+    """Delete the run's folder, whatever an agent made of the rights in it; absent is fine."""
+    with _disk_errors("the run's folder cannot be removed"):
+        _delete(workspace.folder if isinstance(workspace, Workspace) else workspace)
+
+
+def list_files(workspace: Workspace) -> tuple[str, ...]:
+    """Return the paths of the base commit's regular files, sorted as git sorts them."""
+    entries = (entry.partition(b"\t") for entry in names(workspace.git.run("ls-tree", "-rz", workspace.base_commit)))
+    return tuple(name.decode(errors="replace") for facts, _, name in entries if facts.startswith(b"100"))
+
+
+def read_file(workspace: Workspace, path: str) -> str | None:
+    """Return a file's text at the base commit; None unless it is a regular file of UTF-8 text of at most 1 MiB.
+
+    Raises:
+        InvalidInput: the path is absolute or leads out of the workspace.
+    """
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise InvalidInput("path", path, "a path inside the workspace, relative to its root")
+    entry = tree_entry(workspace.git, workspace.base_commit, path)
+    if entry is None or not entry.is_file or entry.size > MAX_TEXT_BYTES:
+        return None
+    try:
+        return workspace.git.run("cat-file", "blob", entry.object_id).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def unlock(top: Path) -> None:
+    """Give the owner every right on a folder and all below it, which an agent may have taken away."""
+    _own(top)
+    for parent, folders, _ in top.walk():
+        for name in folders:
+            _own(parent / name)
+
+
+def _own(folder: Path) -> None:
+    # What cannot be changed here (another's folder, a path too long) fails with its reason where it is used.
+    with suppress(OSError):
+        mode = stat.S_IMODE(folder.lstat().st_mode)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            folder.chmod(mode | stat.S_IRWXU)
+
+
+def _delete(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    unlock(path)
+    # Not shutil.rmtree: it recurses, and an agent can nest folders deeper than Python's stack.
+    done = subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=False)
+    if done.returncode:
+        raise WorkspaceError(f"{path} cannot be removed: {words(done.stderr)}")
+
+
+def _make_trusted(workspace: Workspace, source: Path) -> None:
+    asked = ("--git-path", "objects", "--git-path", "shallow")
+    objects, shallow = Git.at(source).line("rev-parse", "--path-format=absolute", *asked).splitlines()
+    _initialise(workspace, workspace.git_dir)
+    (workspace.git_dir / _ALTERNATES).write_text(f"{objects}\n", errors="surrogateescape")
+    if Path(shallow).is_file():
+        shutil.copyfile(shallow, workspace.git_dir / "shallow")
+    (workspace.git_dir / "info").mkdir(exist_ok=True)
+    (workspace.git_dir / "info/exclude").write_text("".join(f"{name}\n" for name in NEVER_DELIVERED))
+    (workspace.git_dir / "info/attributes").write_text(_ATTRIBUTES)
+
+
+def _check_out(workspace: Workspace) -> None:
+    for name in ("index", "index.lock"):
+        (workspace.git_dir / name).unlink(missing_ok=True)
+    workspace.git.run("read-tree", "--reset", "-u", workspace.base_commit)
+    agents = workspace.path / ".git"
+    _initialise(workspace, agents)
+    for name in _SHARED_WITH_AGENT:
+        if (workspace.git_dir / name).exists():
+            (agents / name).parent.mkdir(exist_ok=True)
+            # With its times: git compares the index file's with those of the files it lists.
+            shutil.copy2(workspace.git_dir / name, agents / name)
+    (agents / "refs/heads" / _BRANCH).write_text(f"{workspace.base_commit}\n")
+
+
+def _initialise(workspace: Workspace, git_dir: Path) -> None:
+    object_format = "sha256" if len(workspace.base_commit) == 64 else "sha1"
+    options = ("--template=", f"--initial-branch={_BRANCH}", f"--object-format={object_format}")
+    Git.isolated(git_dir, workspace.path).run("init", "--quiet", *options)
+
+
+@contextmanager
+def _disk_errors(what: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(what, error) from error

@@ -1,0 +1,1 @@
+"""A shop: carts and prices."""

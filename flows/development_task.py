@@ -1,0 +1,258 @@
+"""The flow of one development task: prepare; select, run, validate and record until settled; deliver."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import uuid4
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.runtime import deployment, flow_run
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from devtasks import workspace
+from devtasks.errors import DevtasksError, InvalidInput, NoModelAvailable
+from devtasks.metrics_collector import ExecutionMetrics
+from devtasks.model_selector import Candidate
+from devtasks.prompt import repair_prompt
+from devtasks.recovery import Attempt, FailureKind, Step, classify, next_step
+from devtasks.report import TaskReport
+from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskLimits, TaskPriority, TaskStatus
+from devtasks.validation.result import ValidationResult
+from devtasks.workspace import Patch
+from tasks import (
+    Assignment,
+    AttemptEnd,
+    deliver_result,
+    prepare_workspace,
+    publish_report,
+    record_metrics,
+    run_openhands,
+    select_model,
+    validate_result,
+    write_metrics,
+)
+from tasks.deliver_result import Delivered
+from tasks.prepare_workspace import Prepared
+from tasks.run import Run, open_run
+
+VALIDATED = (TaskCategory.UNIT_TEST,)
+"""The categories whose results can be judged; the others are refused before a model call is spent on them."""
+
+DEFAULTS = TaskLimits()
+
+
+def run_name() -> str:
+    """Return the name a person recognises in the UI, such as `unit_test src/auth.py`."""
+    parameters: dict[str, Any] = flow_run.parameters
+    category = TaskCategory(parameters["category"])
+    return f"{category} {parameters.get('target_file') or parameters.get('repository')}"
+
+
+@flow(name="development-task", flow_run_name=run_name)
+async def development_task(  # noqa: PLR0917 - each parameter is a field of the form in the UI
+    category: Annotated[TaskCategory, Field(description="The kind of work; decides the prompt and the rules.")],
+    description: Annotated[str, Field(description="What to do, in your own words.", min_length=1, max_length=20_000)],
+    repository: Annotated[
+        str, Field(description="Path of a git repository on the worker's machine, or a git URL.", min_length=1)
+    ],
+    target_file: Annotated[
+        str | None, Field(description="The file the task is about, relative to the repository's root.")
+    ] = None,
+    base_ref: Annotated[str, Field(description="Branch, tag or commit to start from.", min_length=1)] = "HEAD",
+    context_files: Annotated[
+        list[str] | None, Field(description="Further files the model is shown, relative to the root.")
+    ] = None,
+    complexity: Annotated[Complexity, Field(description="How hard the task is.")] = Complexity.MODERATE,
+    quality_threshold: Annotated[
+        float, Field(ge=0, le=1, description="The least score of an accepted result, 0 to 1.")
+    ] = 0.7,
+    model: Annotated[
+        str | None, Field(description="A model's id, to use that one alone; empty lets the selector choose.")
+    ] = None,
+    delivery: Annotated[
+        Delivery, Field(description="patch: a file and an artifact. branch: a commit on a new branch.")
+    ] = Delivery.PATCH,
+    max_attempts: Annotated[int, Field(ge=1, le=20, description="Attempts over all models.")] = DEFAULTS.attempts,
+    max_seconds: Annotated[
+        float, Field(gt=0, le=86_400, description="Seconds the agents may work, over all attempts.")
+    ] = DEFAULTS.seconds,
+    max_llm_calls: Annotated[
+        int, Field(ge=1, le=1_000, description="Calls to models, over all attempts.")
+    ] = DEFAULTS.llm_calls,
+    max_tokens: Annotated[int, Field(ge=1_000, description="Tokens, over all attempts.")] = DEFAULTS.tokens,
+    max_cost_usd: Annotated[float, Field(ge=0, description="US dollars, over all attempts.")] = DEFAULTS.cost_usd,
+    max_iterations: Annotated[
+        int, Field(ge=1, le=500, description="Steps of the agent in one attempt.")
+    ] = DEFAULTS.iterations,
+    credentials: Annotated[str, Field(description="Name of an OpenRouter Credentials block.")] = "default",
+    runtime_block: Annotated[str, Field(description="Name of an OpenHands Runtime block.")] = "default",
+    metadata: Annotated[dict[str, str] | None, Field(description="Your own labels, kept with the task.")] = None,
+) -> State[Any]:
+    """Run one AI development task in its own copy of the repository, and deliver the result only if it validates.
+
+    Ends as Accepted (independently validated), Rejected (no attempt passed) or Failed (it could not be tried).
+    """
+    flow_run_id = str(flow_run.id)
+    try:
+        task = DevTask.parse(
+            task_id=flow_run_id,
+            category=category,
+            description=description,
+            repository=repository,
+            target_file=target_file,
+            base_ref=base_ref,
+            context_files=tuple(context_files or ()),
+            priority=_priority(),
+            complexity=complexity,
+            quality_threshold=quality_threshold,
+            model=model,
+            delivery=delivery,
+            limits=TaskLimits(
+                attempts=max_attempts,
+                seconds=max_seconds,
+                llm_calls=max_llm_calls,
+                tokens=max_tokens,
+                cost_usd=max_cost_usd,
+                iterations=max_iterations,
+            ),
+            metadata=metadata or {},
+        )
+        if task.category not in VALIDATED:
+            raise InvalidInput.unknown("category", task.category.value, [each.value for each in VALIDATED])
+        await asyncio.to_thread(workspace.check_repository, task)
+        async with open_run(task, flow_run_id, credentials=credentials, runtime=runtime_block) as run:
+            return await _settle(run)
+    except DevtasksError as error:
+        get_run_logger().error("%s: %s", type(error).__name__, error)
+        return Failed(message=str(error))
+
+
+@dataclass
+class Course:
+    """What has happened so far in one run."""
+
+    prepared: Prepared
+    first: int
+    metrics: list[ExecutionMetrics] = field(default_factory=list[ExecutionMetrics])
+    tried: tuple[str, ...] = ()
+    candidate: Candidate | None = None
+    conversation_id: str = ""
+    agent_seconds: float = 0.0
+    patch: Patch | None = None
+    verdict: ValidationResult | None = None
+    reason: str = ""
+
+    @property
+    def history(self) -> tuple[Attempt, ...]:
+        """The attempts as the policy sees them."""
+        return tuple(
+            Attempt(each.model_requested, FailureKind(each.failure) if each.failure else None) for each in self.metrics
+        )
+
+
+async def _settle(run: Run) -> State[Any]:
+    """Go round the picture's loop until the policy accepts or rejects, then deliver and report."""
+    earlier = await run.ledger.attempts(flow_run_id=run.flow_run_id)
+    course = Course(prepared=await prepare_workspace(run), first=len(earlier) + 1)
+    covered = course.prepared.baseline.coverage
+    if covered and covered.fraction == 1:
+        # No result could raise it: not one model call is spent on trying.
+        raise InvalidInput("target_file", run.task.target_file, "a file that its tests do not cover completely yet")
+    step = Step.FALL_BACK
+    while step in (Step.FALL_BACK, Step.REPAIR):
+        try:
+            assignment = await _assign(run, course, step)
+        except NoModelAvailable as error:
+            if not course.metrics:
+                raise
+            course.reason = str(error)
+            break
+        course.metrics.append(await _attempt(run, course, assignment))
+        step = next_step(course.history, run.task.limits)
+        get_run_logger().info("next step: %s", step.replace("_", " "))
+    if step is Step.ACCEPT and course.patch and course.verdict:
+        delivered = await deliver_result(run, course.prepared.workspace, course.patch, course.verdict)
+        return await _finish(run, course, delivered)
+    return await _finish(run, course, None)
+
+
+async def _assign(run: Run, course: Course, step: Step) -> Assignment:
+    """Return the next attempt to make: the same conversation with the findings, or the next model from the start."""
+    attempt = course.first + len(course.metrics)
+    remaining = run.task.limits.seconds - course.agent_seconds
+    place = course.prepared.workspace
+    if step is Step.REPAIR and course.candidate and course.verdict:
+        message = repair_prompt(place.path, course.verdict.findings)
+        return Assignment(attempt, course.candidate, course.conversation_id, message, remaining)
+    course.candidate = await select_model(run, course.prepared.prompt, course.tried)
+    course.tried += (course.candidate.model_id,)
+    course.conversation_id = str(uuid4())
+    if course.metrics:
+        await asyncio.to_thread(workspace.reset, place)
+    return Assignment(attempt, course.candidate, course.conversation_id, course.prepared.prompt, remaining)
+
+
+async def _attempt(run: Run, course: Course, assignment: Assignment) -> ExecutionMetrics:
+    """Let the agent work, judge what it left behind, and write the attempt down whatever its end."""
+    started_at, clock = datetime.now(UTC), time.monotonic()
+    agent = verdict = None
+
+    def end() -> AttemptEnd:
+        refused = run.gateway.refusal.kind if run.gateway.refusal else None
+        failure = classify(agent.status if agent else None, refused, passed=bool(verdict and verdict.passed))
+        return AttemptEnd(assignment, started_at, time.monotonic() - clock, agent, verdict, failure)
+
+    try:
+        agent = await run_openhands(run, course.prepared.workspace, assignment)
+        course.agent_seconds += agent.seconds
+        course.patch, verdict = await validate_result(run, course.prepared, assignment.attempt)
+        course.verdict = verdict
+    except BaseException:
+        await asyncio.shield(write_metrics(run, end()))
+        raise
+    return await record_metrics(run, end())
+
+
+async def _finish(run: Run, course: Course, delivered: Delivered | None) -> State[Any]:
+    """Publish the report and return the state that says honestly how the task ended."""
+    last = course.metrics[-1]
+    report = TaskReport(
+        task_id=run.task.task_id,
+        flow_run_id=run.flow_run_id,
+        title=run.task.title,
+        state=TaskStatus.ACCEPTED if delivered else TaskStatus.REJECTED,
+        outcome="accepted" if delivered else "rejected",
+        reason=course.reason or _reason(course.metrics),
+        simulated=any(each.simulated for each in course.metrics),
+        isolation=run.runtime.isolation,
+        repository=run.task.repository,
+        base_commit=course.prepared.workspace.base_commit,
+        attempts=tuple(course.metrics),
+        diff_path=delivered.patch_path if delivered else str(run.folder.attempt(last.attempt) / "diff.patch"),
+        branch=delivered.branch if delivered else None,
+        commit=delivered.commit if delivered else None,
+    )
+    await publish_report(report, course.patch.text if course.patch else "")
+    message = f"{report.reason}{report.mark}"
+    if delivered:
+        return Completed(name=TaskStatus.ACCEPTED, message=message)
+    return Failed(name=TaskStatus.REJECTED, message=message)
+
+
+def _reason(metrics: list[ExecutionMetrics]) -> str:
+    last, count = metrics[-1], len(metrics)
+    attempts = f"{count} attempt{'s' if count > 1 else ''}"
+    if last.outcome == "accepted":
+        return f"{last.model_requested} passed validation with score {last.score:.2f} after {attempts}"
+    errors = [finding.message for finding in last.findings if finding.level == "ERROR"]
+    return f"no result passed in {attempts}; the last one ({last.failure}): {errors[0] if errors else 'no findings'}"
+
+
+def _priority() -> TaskPriority:
+    """Return the priority of the deployment this run came from; normal for a run without one."""
+    name: str | None = deployment.name
+    return TaskPriority(name) if name in set(TaskPriority) else TaskPriority.NORMAL

@@ -1,0 +1,77 @@
+"""The steps that hand a result to people: the patch or branch, and the report as artifacts."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import Artifact, acreate_markdown_artifact, acreate_table_artifact
+
+from devtasks import workspace as git
+from devtasks.report import TaskReport, attempt_rows, diff_markdown, verdict_markdown
+from devtasks.task import Delivery
+from devtasks.validation.result import ValidationResult
+from devtasks.workspace import Identity, Patch, Workspace
+from tasks.options import RETRIED
+from tasks.run import Run
+
+REPORT_KEY = "report"
+"""The key of the artifact that holds the whole report as JSON."""
+
+COLUMNS = ("attempt", "model", "outcome", "score", "calls", "tokens", "cost", "seconds")
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Where an accepted result went; `branch` and `commit` only with delivery `branch`."""
+
+    patch_path: str
+    branch: str | None = None
+    commit: str | None = None
+
+
+@task(name="deliver-result", **RETRIED)
+async def deliver_result(run: Run, workspace: Workspace, patch: Patch, verdict: ValidationResult) -> Delivered:
+    """Write the patch file, and for delivery `branch` commit it on a new branch; no checkout is touched."""
+    path = git.deliver_patch(patch, run.folder.path / "result.patch")
+    if run.task.delivery is Delivery.PATCH:
+        get_run_logger().info("delivered: %s", path)
+        return Delivered(str(path))
+    simulated = any(call.simulated for call in run.gateway.calls)
+    made = await asyncio.to_thread(
+        git.deliver_branch,
+        workspace,
+        patch,
+        branch=f"devtasks/{run.task.category}-{run.task.task_id[:8]}",
+        message=commit_message(run, verdict, simulated=simulated),
+        author=Identity(run.settings.author_name, run.settings.author_email),
+    )
+    get_run_logger().info("delivered: branch %s, commit %s", made.branch, made.commit[:12])
+    return Delivered(str(path), made.branch, made.commit)
+
+
+@task(name="publish-report", **RETRIED)
+async def publish_report(report: TaskReport, diff: str) -> None:
+    """Put the verdict, the diff, the metrics and the whole report on the run as artifacts."""
+    await acreate_markdown_artifact(verdict_markdown(report), key="verdict", description=f"Verdict{report.mark}")
+    await acreate_markdown_artifact(
+        diff_markdown(diff, simulated=report.simulated), key="diff", description=f"Diff{report.mark}"
+    )
+    rows: list[dict[str, Any]] = [dict(zip(COLUMNS, row, strict=True)) for row in attempt_rows(report.attempts)]
+    await acreate_table_artifact(rows, key="metrics", description=f"Metrics by attempt{report.mark}")
+    artifact = Artifact(type="json", key=REPORT_KEY, description="For machines", data=report.model_dump(mode="json"))
+    await artifact.acreate()
+
+
+def commit_message(run: Run, verdict: ValidationResult, *, simulated: bool) -> str:
+    """Return the message of a delivered commit: what, the verdict, and the trailers that name task and run."""
+    model = run.gateway.calls[-1].model_served if run.gateway.calls else None
+    mark = " (simulated)" if simulated else ""
+    return (
+        f"{run.task.title}{mark}\n\n"
+        f"{run.task.description.splitlines()[0][:200]}\n\n"
+        f"Verdict: accepted{mark}, score {verdict.score:.2f}, validated independently of the agent.\n\n"
+        f"Devtasks-Task: {run.task.task_id}\n"
+        f"Devtasks-Run: {run.flow_run_id}\n"
+        f"Devtasks-Model: {model}{mark}\n"
+    )

@@ -1,0 +1,42 @@
+"""The step that makes the run's own copy of the repository and measures it untouched."""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import get_run_logger, task
+
+from devtasks import workspace
+from devtasks.prompt import task_prompt
+from devtasks.validation.baseline import Baseline, measure_baseline
+from devtasks.workspace import Workspace
+from tasks.options import RETRIED
+from tasks.run import Run
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workspace at the base commit, what its tests do before any change, and the prompt it gives."""
+
+    workspace: Workspace
+    baseline: Baseline
+    prompt: str
+
+
+@task(name="prepare-workspace", **RETRIED)
+async def prepare_workspace(run: Run) -> Prepared:
+    """Clone the repository into the run's folder at the base commit, and measure what its suite covers so far."""
+    logger = get_run_logger()
+    made = await asyncio.to_thread(workspace.prepare, run.task, run.folder.work)
+    logger.info("workspace: %s at %s, isolation %s", run.task.repository, made.base_commit[:12], run.runtime.isolation)
+    baseline = await measure_baseline(
+        run.task, made.path, run.runtime, run.folder.scratch("baseline"), Path(sys.executable)
+    )
+    covered = f", {run.task.target_file} covered {baseline.coverage.percent}" if baseline.coverage else ""
+    logger.info("baseline: suite %s, %d tests passed%s", baseline.suite, len(baseline.passed), covered)
+    if baseline.import_error:
+        logger.warning("the target cannot be imported here: %s", baseline.import_error)
+    files = await asyncio.to_thread(workspace.list_files, made)
+    prompt = task_prompt(run.task, made.path, files, lambda name: workspace.read_file(made, name))
+    return Prepared(made, baseline, prompt)

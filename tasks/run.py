@@ -1,0 +1,87 @@
+"""What the steps of one flow run share: its folder, ledger, gateway and runtime, opened and closed together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from blocks import OpenHandsRuntime, OpenRouterCredentials
+from devtasks.config import OpenHandsConfig
+from devtasks.errors import InvalidInput
+from devtasks.execution.local import LocalRuntime
+from devtasks.execution.runtime import Runtime
+from devtasks.ledger import Ledger
+from devtasks.openrouter.gateway import Gateway
+from devtasks.run_folder import RunFolder
+from devtasks.task import DevTask, TaskLimits
+
+
+class Run:
+    """The shared parts of one flow run; a plain class, so that Prefect does not look into it for inputs."""
+
+    def __init__(
+        self,
+        *,
+        task: DevTask,
+        flow_run_id: str,
+        folder: RunFolder,
+        ledger: Ledger,
+        gateway: Gateway,
+        runtime: Runtime,
+        settings: OpenHandsRuntime,
+        credentials: OpenRouterCredentials,
+    ) -> None:
+        self.task = task
+        self.flow_run_id = flow_run_id
+        self.folder = folder
+        self.ledger = ledger
+        self.gateway = gateway
+        self.runtime = runtime
+        self.settings = settings
+        self.credentials = credentials
+
+
+@asynccontextmanager
+async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime: str) -> AsyncGenerator[Run]:
+    """Open what a run needs; on leaving, however that happens, nothing of it is left running or half removed."""
+    config = OpenHandsConfig.from_env()
+    keys = await _load(OpenRouterCredentials, "credentials", credentials)
+    settings = await _load(OpenHandsRuntime, "runtime", runtime)
+    if settings.runtime != "local":
+        raise InvalidInput("runtime", settings.runtime, "local (the docker runtime is not in this version)")
+    task = task.model_copy(update={"limits": capped(task.limits, settings)})
+    folder = RunFolder.claim(config.runs_folder, flow_run_id)
+    try:
+        async with (
+            Ledger.open(config.ledger_url) as ledger,
+            Gateway(flow_run_id=flow_run_id, base_url=keys.base_url, key=keys.api_key, limits=task.limits) as gateway,
+            LocalRuntime(folder.work) as local,
+        ):
+            yield Run(
+                task=task,
+                flow_run_id=flow_run_id,
+                folder=folder,
+                ledger=ledger,
+                gateway=gateway,
+                runtime=local,
+                settings=settings,
+                credentials=keys,
+            )
+    finally:
+        folder.release()
+
+
+def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:
+    """Return a task's limits within the upper bounds of the runtime block."""
+    return limits.model_copy(
+        update={
+            "seconds": min(limits.seconds, settings.max_seconds),
+            "llm_calls": min(limits.llm_calls, settings.max_llm_calls),
+        }
+    )
+
+
+async def _load[B: (OpenHandsRuntime, OpenRouterCredentials)](block: type[B], field: str, name: str) -> B:
+    try:
+        return await block.aload(name)  # pyright: ignore[reportReturnType]
+    except ValueError:
+        allowed = f"the name of a {block.get_block_type_slug()} block (make one in the UI, or with `devtasks setup`)"
+        raise InvalidInput(field, name, allowed) from None

@@ -1,0 +1,86 @@
+"""The step in which the agent works."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import get_run_logger, task
+
+from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult
+from devtasks.model_selector import Candidate
+from devtasks.workspace import Workspace
+from tasks.options import RETRIED
+from tasks.run import Run
+
+MIN_SECONDS = 1.0
+"""The least time an agent is given; the flow ends the task before an attempt would get less."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One attempt to make: which model, in which conversation, with which message."""
+
+    attempt: int
+    candidate: Candidate
+    conversation_id: str
+    message: str
+    seconds: float
+
+
+@task(name="run-openhands", task_run_name="run-openhands #{assignment.attempt}", **RETRIED)
+async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) -> AgentResult:
+    """Let the agent work on the workspace until it stops or its time is up; its events become the trajectory."""
+    logger = get_run_logger()
+    candidate = assignment.candidate
+    run.gateway.begin(assignment.attempt, candidate.model_id)
+    request = AgentRequest(
+        conversation_id=assignment.conversation_id,
+        workspace=workspace.path,
+        persistence_dir=run.folder.work / "conversations",
+        model=candidate.model_id,
+        base_url=run.gateway.base_url,
+        token=run.gateway.token,
+        message=assignment.message,
+        max_iterations=run.task.limits.iterations,
+        max_input_tokens=candidate.capability.context_length,
+        max_output_tokens=min(run.settings.max_output_tokens, candidate.capability.context_length // 4),
+    )
+    trajectory = run.folder.attempt(assignment.attempt) / "trajectory.jsonl"
+    with trajectory.open("a") as lines:
+
+        def on_event(event: AgentEvent) -> None:
+            lines.write(json.dumps(event) + "\n")
+            lines.flush()
+            _show(event, workspace.path, logger.info)
+
+        result = await run.runtime.run_agent(request, deadline=max(MIN_SECONDS, assignment.seconds), on_event=on_event)
+    refusal = run.gateway.refusal
+    logger.info(
+        "agent: %s after %d steps, %d calls, %.1f s%s",
+        *(result.status, result.iterations, len(run.gateway.calls_of(assignment.attempt)), result.seconds),
+        f"; {refusal.kind}: {refusal.message}" if refusal else f"; {result.detail}" if result.detail else "",
+    )
+    return result
+
+
+def _show(event: AgentEvent, workspace: Path, log: Callable[[str], None]) -> None:
+    """Log an agent's event as one short line; observations are left to the trajectory."""
+    match event:
+        case {"type": "action", "tool": "terminal", "arguments": {"command": str(command)}}:
+            log(f"agent: $ {_one_line(command)}")
+        case {"type": "action", "tool": "file_editor", "arguments": {"command": str(command), "path": str(path)}}:
+            log(f"agent: {command} {path.removeprefix(f'{workspace}/')}")
+        case {"type": "action", "tool": "finish", "arguments": {"message": str(message)}}:
+            log(f"agent: finish: {_one_line(message)}")
+        case {"type": "action", "tool": str(tool)}:
+            log(f"agent: {tool}")
+        case {"type": "tool_error", "text": str(text)} | {"type": "error", "text": str(text)}:
+            log(f"agent: error: {_one_line(text)}")
+        case _:
+            pass
+
+
+def _one_line(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 160 else f"{flat[:160]}…"

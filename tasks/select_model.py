@@ -1,0 +1,34 @@
+"""The step that chooses the model of the next attempts."""
+
+from prefect import get_run_logger, task
+
+from devtasks.config import OpenHandsConfig
+from devtasks.model_selector import MIN_CONTEXT, Candidate, ModelCapability, ModelSelector, TaskRequirements
+from devtasks.openrouter.client import list_models
+from tasks.options import RETRIED
+from tasks.run import Run
+
+CHARACTERS_PER_TOKEN = 3
+"""A low estimate for code, so that the needed context is estimated high."""
+
+
+@task(name="select-model", **RETRIED)
+async def select_model(run: Run, prompt: str, tried: tuple[str, ...]) -> Candidate:
+    """Return the best model of the catalogue that was not tried yet; raise NoModelAvailable with the reasons."""
+    catalogue = await list_models(run.credentials.base_url, run.credentials.api_key)
+    selector = ModelSelector([ModelCapability.of(model) for model in catalogue.data])
+    requirements = TaskRequirements(
+        category=run.task.category,
+        complexity=run.task.complexity,
+        quality_threshold=run.task.quality_threshold,
+        context_tokens=MIN_CONTEXT + len(prompt) // CHARACTERS_PER_TOKEN,
+        model=run.task.model or OpenHandsConfig.from_env().model,
+    )
+    candidate = selector.select_model(requirements, exclude=tried)
+    others = len(selector.rank(requirements, exclude=tried)) - 1
+    mark = " (simulated)" if catalogue.simulated else ""
+    get_run_logger().info(
+        "model: %s%s, score %.2f (%s), before %d others",
+        *(candidate.model_id, mark, candidate.score, ", ".join(candidate.reasons), others),
+    )
+    return candidate

@@ -1,0 +1,56 @@
+"""The step that judges what the agent left behind."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from prefect import get_run_logger, task
+
+from devtasks import workspace as git
+from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
+from devtasks.validation.rule import ValidationContext
+from devtasks.validation.validator import ResultValidator
+from devtasks.workspace import Patch
+from tasks.options import RETRIED
+from tasks.prepare_workspace import Prepared
+from tasks.run import Run
+
+
+@task(name="validate-result", task_run_name="validate-result #{attempt}", **RETRIED)
+async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[Patch, ValidationResult]:
+    """Return the workspace's change and the verdict on it, whatever the agent said of its work."""
+    logger = get_run_logger()
+    patch = await asyncio.to_thread(git.diff, prepared.workspace)
+    git.deliver_patch(patch, run.folder.attempt(attempt) / "diff.patch")
+    # What is judged is what would be delivered: files that git ignores, such as a planted conftest.py, are gone.
+    await asyncio.to_thread(git.reset, prepared.workspace, patch.tree)
+    context = ValidationContext(
+        task=run.task,
+        workspace=prepared.workspace.path,
+        changes=patch.changes,
+        baseline=prepared.baseline,
+        runner=run.runtime,
+        scratch=run.folder.scratch(f"validation-{attempt}"),
+        python=Path(sys.executable),
+    )
+    verdict = await ResultValidator().validate(context)
+    if patch.left_out:
+        verdict = _incomplete(verdict, patch)
+    for finding in verdict.findings:
+        log = logger.info if finding.level is ValidationLevel.INFO else logger.warning
+        log(
+            "finding: %s %s%s: %s",
+            finding.level,
+            finding.rule,
+            f" {finding.place}" if finding.place else "",
+            finding.message,
+        )
+    logger.info("verdict: %s, score %.2f", "passed" if verdict.passed else "not passed", verdict.score)
+    return patch, verdict
+
+
+def _incomplete(verdict: ValidationResult, patch: Patch) -> ValidationResult:
+    """Return the verdict on a change of which git cannot take every file: it does not pass."""
+    message = f"these cannot be delivered (embedded repository, or a name git refuses): {', '.join(patch.left_out)}"
+    finding = Finding("deliverable", ValidationLevel.ERROR, message)
+    return ValidationResult(passed=False, score=verdict.score, findings=(finding, *verdict.findings))

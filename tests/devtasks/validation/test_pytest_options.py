@@ -1,0 +1,47 @@
+import pytest
+
+from devtasks.validation.pytest_options import kept_options
+
+ADDOPTS = "--cov=pkg -n 4 --import-mode=importlib -m 'not slow' -q"
+KEPT = ("--import-mode=importlib", "-m", "not slow")
+CONFIGURATIONS = {
+    "pyproject.toml": f'[tool.pytest.ini_options]\naddopts = "{ADDOPTS}"\n',
+    "pyproject.toml with a list": '[tool.pytest]\naddopts = ["--import-mode=importlib", "-m", "not slow", "-v"]\n',
+    "pytest.toml": f'[pytest]\naddopts = "{ADDOPTS}"\n',
+    "pytest.ini": f"[pytest]\naddopts =\n  {ADDOPTS}\n",
+    "tox.ini": f"[tox]\nenvlist = py\n[pytest]\naddopts = {ADDOPTS}\n",
+    "setup.cfg": f"[tool:pytest]\naddopts = {ADDOPTS}\n",
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_what_decides_about_tests_is_kept_and_plugins_options_are_not(tmp_path, name):
+    (tmp_path / name.partition(" ")[0]).write_text(CONFIGURATIONS[name])
+    assert kept_options(tmp_path) == KEPT
+
+
+def test_an_option_and_its_value_may_be_apart(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --ignore tests/slow --maxfail 3 -k fast --deselect=a\n")
+    assert kept_options(tmp_path) == ("--ignore", "tests/slow", "-k", "fast", "--deselect=a")
+
+
+def test_the_first_file_that_configures_pytest_wins(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -k ini\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "-k toml"\n')
+    assert kept_options(tmp_path) == ("-k", "ini")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", "[tool.pytest.ini_options\n"),
+        ("pyproject.toml", "[tool]\npytest = 3\n"),
+        ("pyproject.toml", "[project]\nname = 'x'\n"),
+        ("pytest.ini", "addopts = -k x\n"),
+        ("pytest.ini", "[pytest]\naddopts = -k 'x\n"),
+        ("setup.cfg", "[metadata]\nname = x\n"),
+    ],
+)
+def test_a_file_that_configures_nothing_gives_none(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert kept_options(tmp_path) == ()
