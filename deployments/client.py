@@ -99,7 +99,8 @@ class LogReader:
 
     async def new(self) -> list[Log]:
         """Return the lines that have arrived since the last call, at most 200."""
-        timestamp = LogFilterTimestamp(after_=self._newest - LATE) if self._newest else None
+        after = {"after_": self._newest - LATE} if self._newest else {}
+        timestamp = LogFilterTimestamp.model_validate(after)
         log_filter = LogFilter(flow_run_id=self._flow_run, timestamp=timestamp)
         logs = await self._client.read_logs(log_filter, sort=LogSort.TIMESTAMP_ASC, limit=200)
         fresh = [log for log in logs if log.id not in self._seen]

@@ -1,0 +1,47 @@
+# Every target sets up what it needs first. `make help` lists them.
+
+.DEFAULT_GOAL := help
+READY := .venv/.ready
+# Bytecode has to be written, or every process of the stack compiles Prefect anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## Install the locked dependencies into .venv (also done by every other target)
+
+$(READY): scripts/setup pyproject.toml uv.lock .python-version
+	@scripts/setup
+
+.PHONY: demo
+demo: $(READY) ## Run one task through the whole picture, with a simulated model; needs no key
+	@.venv/bin/devtasks demo
+
+.PHONY: up
+up: $(READY) ## Keep the stack running until Ctrl-C: Prefect server, database, queues, one worker
+	@.venv/bin/devtasks up
+
+.PHONY: test
+test: $(READY) ## Run the tests
+	@.venv/bin/pytest
+
+.PHONY: check
+check: $(READY) ## Check format, lint and types
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/basedpyright
+
+.PHONY: format
+format: $(READY) ## Format the code, and mend what the linter can
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+.PHONY: prove-pypi
+prove-pypi: $(READY) ## Run tasks on three packages from PyPI, with simulated models
+	@.venv/bin/python examples/pypi/prove.py
+
+.PHONY: clean
+clean: ## Remove the demo's and the stack's state (not the set-up)
+	@rm -rf .devtasks
