@@ -25,7 +25,7 @@ from prefect.states import Cancelled, Crashed, Scheduled
 from deployments.setup import POOL
 from devtasks.run_folder import RunFolder
 
-MAX_RESTARTS = 2
+MAX_RESTARTS = 3
 """How often a run that lost its worker is queued again before it counts as crashed."""
 
 STOP_SECONDS = 15.0
@@ -41,19 +41,27 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
     folder yet. Returns the flow runs that were touched.
     """
     folders = RunFolder.claimed(runs_folder)
-    owners = [owner for folder in folders if (owner := folder.owner())]
-    await asyncio.to_thread(end_processes, owners)
     async with get_client() as client:
         flow_runs = {each.id: each for each in await _under_way(client)} if owns_pool else {}
         for folder in folders:
-            if flow_run := await _read(client, folder.flow_run_id):
+            if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in UNDER_WAY:
                 flow_runs[flow_run.id] = flow_run
-        touched = [each for each in flow_runs.values() if each.state_type in UNDER_WAY]
-        for flow_run in touched:
-            await client.set_flow_run_state(flow_run.id, _next_state(flow_run), force=True)
+        owners = [owner for folder in folders if (owner := folder.owner())]
+        await asyncio.to_thread(end_processes, owners)
+        touched = [before for before in flow_runs.values() if await _take_up(client, before)]
     for folder in folders:
         folder.release()
     return touched
+
+
+async def _take_up(client: PrefectClient, before: FlowRun) -> bool:
+    """Give a run that lost its worker its next state, unless it came to an end of its own meanwhile."""
+    now = await client.read_flow_run(before.id)
+    # A process that was asked to end calls its run crashed, which is no end of the task.
+    if now.state and now.state.is_final() and now.state_type is not StateType.CRASHED:
+        return False
+    await client.set_flow_run_state(before.id, _next_state(before), force=True)
+    return True
 
 
 def end_processes(processes: list[psutil.Process]) -> None:

@@ -33,6 +33,9 @@ CALL_SECONDS = 180.0
 TRIES = 3
 """How often one call is sent before a transient fault of the provider becomes the agent's failure."""
 
+TOKEN_PREFIX = "devtasks-run-"
+"""How a run's token begins, so that a search (ours, or a secret scanner's) finds one wherever it should not be."""
+
 MAX_BODY = 16 << 20
 """Bytes of a request or an answer."""
 
@@ -72,7 +75,7 @@ class Gateway:
     ) -> None:
         self._flow_run_id = flow_run_id
         self._limits = limits
-        self._token = secrets.token_urlsafe(32)
+        self._token = TOKEN_PREFIX + secrets.token_urlsafe(32)
         self._upstream = httpx.AsyncClient(
             base_url=base_url,
             headers={"Authorization": f"Bearer {key.get_secret_value()}", **attribution()},

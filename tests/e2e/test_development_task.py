@@ -1,0 +1,291 @@
+"""The whole picture with real parts: Prefect server and worker, the OpenHands agent, git, pytest, and a simulator."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from harness import SIMULATED_KEY, RunningSimulator, Up, example_repository, git, running_up, simulating, wait_for
+
+from deployments.postgres import PROGRAMS
+from devtasks.ledger import Ledger
+from devtasks.openrouter.gateway import TOKEN_PREFIX
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
+TASK = {"category": "unit_test", "target_file": "shop/pricing.py", "description": "Test shop/pricing.py."}
+
+BUSY = """
+name: busy
+models:
+  - id: acme/coder-mini:free
+    context_length: 262144
+    supported_parameters: [tools, tool_choice, max_tokens]
+    conversations:
+      - turns:
+          - tool_calls:
+              - name: terminal
+                arguments: {command: "setsid sleep 3333 & env; sleep 3333"}
+"""
+"""A model whose one command never ends and leaves a daemon behind."""
+
+ACCEPTED_THIRD_TIME = DEMO.read_text().replace(
+    "    latency: {distribution: lognormal, median: 0.25, sigma: 0.3}\n",
+    "    faults: [{kind: hang, calls: [1, 2], seconds: 300}, {kind: bad_model_400}]\n",
+)
+"""The demo's scenario, but the first model answers its first two calls never, and refuses all that follow."""
+
+
+def submit(up: Up, priority: str, **parameters: object) -> str:
+    """Submit through Prefect's API; return the flow run's id."""
+    deployment = up.api("GET", f"/deployments/name/development-task/{priority}").raise_for_status().json()
+    path = f"/deployments/{deployment['id']}/create_flow_run"
+    created = up.api("POST", path, parameters=TASK | parameters, state={"type": "SCHEDULED"})
+    return created.raise_for_status().json()["id"]
+
+
+def below(root: psutil.Process) -> list[psutil.Process]:
+    return [root, *root.children(recursive=True)]
+
+
+def is_at_work(up: Up) -> bool:
+    """Whether an agent of this stack runs its endless command and the daemon."""
+    return sum("3333" in command_line(process) for process in below(up.worker())) == 2
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return a process's words; none for one that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@dataclass
+class Ended:
+    """A task that ran to its end, with what the user's repository looked like before."""
+
+    up: Up
+    repository: Path
+    before: dict[str, str]
+    simulator: RunningSimulator
+    requests: list[dict[str, Any]]
+    flow_run_id: str
+    report: dict[str, Any]
+
+
+def look_at(repository: Path) -> dict[str, str]:
+    """Return what must not change in a user's repository: status, HEAD, index, refs but ours, worktrees."""
+    return {
+        "status": git(repository, "status", "--porcelain=v2", "--branch"),
+        "head": (repository / ".git" / "HEAD").read_text(),
+        "index": git(repository, "ls-files", "--stage"),
+        "refs": "\n".join(ref for ref in git(repository, "for-each-ref").splitlines() if "/devtasks/" not in ref),
+        "worktrees": git(repository, "worktree", "list"),
+    }
+
+
+@pytest.fixture(scope="module")
+def accepted(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Generator[Ended]:
+    repository = example_repository(tmp_path_factory.mktemp("accepted") / "shop")
+    before = look_at(repository)
+    with simulating(up, DEMO) as simulator:
+        pairs = TASK | {"repository": repository, "delivery": "branch", "credentials": simulator.block}
+        words = [word for name, value in pairs.items() for word in ("-p", f"{name}={value}")]
+        submitted = up.run("prefect", "deployment", "run", "development-task/high", *words)
+        assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+        flow_run_id = next(line.split()[-1] for line in submitted.stdout.splitlines() if "UUID" in line)
+        up.wait_ended(flow_run_id)
+        status = up.run("devtasks", "get-status", flow_run_id, "--json")
+        assert status.returncode == 0, status.stderr
+        yield Ended(up, repository, before, simulator, simulator.requests(), flow_run_id, json.loads(status.stdout))
+
+
+def test_the_second_model_is_accepted_after_the_first_one_and_its_repair_were_rejected(accepted: Ended) -> None:
+    report = accepted.report
+    assert (report["state"], report["outcome"], report["simulated"]) == ("Accepted", "accepted", True)
+    attempts = [(each["model_requested"], each["outcome"]) for each in report["attempts"]]
+    assert attempts == [
+        ("acme/coder-mini:free", "rejected"),
+        ("acme/coder-mini:free", "rejected"),
+        ("globex/coder-large:free", "accepted"),
+    ]
+    rules = [
+        [each["rule"] for each in attempt["findings"] if each["level"] == "ERROR"] for attempt in report["attempts"]
+    ]
+    assert "coverage" in rules[0]
+    assert "passes" in rules[1]
+    assert rules[2] == []
+
+
+def test_the_branch_holds_exactly_the_new_test_file_whose_tests_pass_in_a_clean_clone(
+    accepted: Ended, tmp_path: Path
+) -> None:
+    branch = accepted.report["branch"]
+    changed = git(accepted.repository, "diff", "--name-status", "main", branch)
+    assert changed == "A\ttests/test_pricing.py"
+    message = git(accepted.repository, "log", "-1", "--format=%B", branch)
+    assert "simulated" in message
+    assert accepted.flow_run_id in message
+    git(tmp_path, "clone", "-q", "-b", branch, str(accepted.repository), "clone")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/test_pricing.py"],
+        cwd=tmp_path / "clone",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert "17 passed" in ran.stdout
+
+
+def test_the_users_checkout_index_and_branch_are_untouched(accepted: Ended) -> None:
+    assert look_at(accepted.repository) == accepted.before
+
+
+def test_verdict_diff_and_metrics_are_artifacts_that_say_simulated(accepted: Ended) -> None:
+    wanted = {"flow_run_id": {"any_": [accepted.flow_run_id]}}
+    artifacts = accepted.up.api("POST", "/artifacts/filter", artifacts=wanted).raise_for_status().json()
+    by_key = {artifact["key"]: str(artifact["data"]) for artifact in artifacts}
+    assert by_key.keys() == {"verdict", "diff", "metrics", "report"}
+    assert "globex/coder-large:free" in by_key["verdict"]
+    assert "+def test_bulk_discount_grows_with_the_amount" in by_key["diff"]
+    assert all("simulated" in data for data in by_key.values())
+
+
+def test_every_attempt_and_every_call_is_a_row_of_the_ledger(accepted: Ended) -> None:
+    async def rows() -> tuple[int, int, bool]:
+        url = f"postgresql+asyncpg://postgres:@/devtasks?host={sockets(accepted.up)}"
+        async with Ledger.open(url) as ledger:
+            attempts = await ledger.attempts(flow_run_id=accepted.flow_run_id)
+            calls = await ledger.calls(flow_run_id=accepted.flow_run_id)
+        simulated = all(row.simulated for row in (*attempts, *calls))
+        return len(attempts), len(calls), simulated
+
+    assert asyncio.run(rows()) == (3, len(accepted.requests), True)
+
+
+def test_neither_key_nor_token_is_left_anywhere(accepted: Ended) -> None:
+    dump = [PROGRAMS / "pg_dump", "-h", sockets(accepted.up), "-U", "postgres", "--inserts"]
+    dumps = [subprocess.run([*dump, name], capture_output=True, check=True).stdout for name in ("prefect", "devtasks")]
+    assert accepted.flow_run_id.encode() in dumps[0]
+    roots = (accepted.up.folder, accepted.repository)
+    files = [path for root in roots for path in root.rglob("*") if path.is_file() and path.suffix != ".db"]
+    assert any(path.name == "trajectory.jsonl" for path in files)
+    secret = re.compile(f"{re.escape(SIMULATED_KEY)}|{TOKEN_PREFIX}[\\w-]{{20,}}".encode())
+    leaks = [str(path) for path in files if secret.search(path.read_bytes())]
+    leaks += [f"database {index}" for index, text in enumerate(dumps) if secret.search(text)]
+    assert leaks == []
+
+
+def sockets(up: Up) -> Path:
+    """Return the folder of PostgreSQL's socket, from the server's own record."""
+    return Path((up.stack / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[4])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        pytest.param({"category": "weird"}, "'weird' is not one of", id="unknown category"),
+        pytest.param({"quality_threshold": 1.5}, "1.5", id="threshold above one"),
+        pytest.param({"description": ""}, "description", id="empty description"),
+        pytest.param({"max_llm_calls": 0}, "max_llm_calls", id="no call allowed"),
+    ],
+)
+def test_the_server_refuses_bad_parameters_before_a_run_exists(
+    up: Up, parameters: dict[str, object], message: str
+) -> None:
+    deployment = up.api("GET", "/deployments/name/development-task/normal").json()
+    given = TASK | {"repository": "/nowhere"} | parameters
+    refused = up.api("POST", f"/deployments/{deployment['id']}/create_flow_run", parameters=given)
+    assert refused.status_code in (409, 422)
+    assert message in refused.text
+
+
+def test_a_task_that_cannot_be_tried_fails_with_one_message_and_without_a_model_call(up: Up, tmp_path: Path) -> None:
+    repository = example_repository(tmp_path / "shop")
+    flow_run_id = submit(up, "normal", repository=str(repository), target_file="shop/absent.py")
+    state = up.wait_ended(flow_run_id)["state"]
+    assert state["type"] == "FAILED"
+    assert "target_file: 'shop/absent.py'" in state["message"]
+    logs = up.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [flow_run_id]}}).json()
+    assert not any("Traceback" in log["message"] for log in logs)
+
+
+def test_a_critical_run_submitted_last_starts_before_waiting_low_ones(up: Up, tmp_path: Path) -> None:
+    with simulating(up, write(tmp_path, BUSY)) as simulator:
+        repository = str(example_repository(tmp_path / "shop"))
+        busy = submit(up, "low", repository=repository, credentials=simulator.block)
+        wait_for(lambda: up.state(busy)["state_type"] == "RUNNING", 60, "the only slot is taken")
+        # These fail as soon as they start; when each started is all that matters.
+        waiting = [submit(up, priority, repository="/nowhere") for priority in ("low", "normal", "critical")]
+        wait_for(lambda: up.state(busy)["state_type"] == "RUNNING", 5, "still busy")
+        cancel(up, busy)
+        started = [up.wait_ended(flow_run_id)["start_time"] for flow_run_id in waiting]
+    low, normal, critical = started
+    assert critical < normal < low
+
+
+def test_cancelling_ends_the_agent_and_all_it_started_and_no_secret_was_within_its_reach(
+    up: Up, tmp_path: Path
+) -> None:
+    with simulating(up, write(tmp_path, BUSY)) as simulator:
+        repository = str(example_repository(tmp_path / "shop"))
+        flow_run_id = submit(up, "normal", repository=repository, credentials=simulator.block)
+        wait_for(lambda: is_at_work(up), 60, "the agent runs its command and a daemon")
+        assert up.process
+        processes = [each for each in below(psutil.Process(up.process.pid)) if command_line(each)]
+        exposed = [
+            process.name()
+            for process in processes
+            if re.search(f"{SIMULATED_KEY}|{TOKEN_PREFIX}", " ".join((*process.cmdline(), *process.environ().values())))
+        ]
+        assert exposed == []
+        done = up.run("prefect", "flow-run", "cancel", flow_run_id)
+        assert done.returncode == 0
+        assert up.wait_ended(flow_run_id)["state_type"] == "CANCELLED"
+    assert not any("3333" in command_line(process) for process in psutil.process_iter())
+    assert not (up.stack / "runs" / flow_run_id / "work").exists()
+    status = json.loads(up.run("devtasks", "get-status", flow_run_id, "--json").stdout)
+    assert (status["state"], status["outcome"]) == ("Cancelled", "cancelled")
+
+
+def test_a_run_survives_kill_9_of_its_worker_and_of_the_whole_stack(tmp_path: Path) -> None:
+    repository = example_repository(tmp_path / "shop")
+    before = look_at(repository)
+    with running_up(tmp_path / "up") as up, simulating(up, write(tmp_path, ACCEPTED_THIRD_TIME)) as simulator:
+        parameters = {"repository": str(repository), "delivery": "branch", "credentials": simulator.block}
+        flow_run_id = submit(up, "normal", **parameters)
+        wait_for(lambda: len(simulator.requests()) == 1, 90, "the agent waits for a model")
+        up.worker().kill()
+        wait_for(lambda: len(simulator.requests()) == 2, 120, "the run goes on under a new worker")
+        assert up.process
+        for process in (psutil.Process(up.process.pid), up.worker()):
+            process.kill()
+        up.process.wait()
+        up.start()
+        flow_run = up.wait_ended(flow_run_id, 120)
+        assert flow_run["state"]["name"] == "Accepted"
+        assert up.stop() == 0
+        assert up.processes() == []
+    assert not list((up.stack / "runs").glob("*/work"))
+    assert look_at(repository) == before
+    branches = git(repository, "for-each-ref", "--format=%(refname:short)", "refs/heads").splitlines()
+    assert branches == [f"devtasks/unit_test-{flow_run_id[:8]}", "main"]
+
+
+def cancel(up: Up, flow_run_id: str) -> None:
+    path = f"/flow_runs/{flow_run_id}/set_state"
+    up.api("POST", path, state={"type": "CANCELLING"}).raise_for_status()
+
+
+def write(folder: Path, scenario: str) -> Path:
+    file = folder / "scenario.yaml"
+    file.write_text(scenario)
+    return file
