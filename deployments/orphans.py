@@ -23,6 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from deployments.setup import POOL
+from devtasks.processes import kill_tree
 from devtasks.run_folder import RunFolder
 
 MAX_RESTARTS = 3
@@ -71,10 +72,7 @@ def end_processes(processes: list[psutil.Process]) -> None:
             process.terminate()
     _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
     for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for each in (*process.children(recursive=True), process):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.kill()
+        kill_tree(process.pid)
     psutil.wait_procs(alive, timeout=STOP_SECONDS)
 
 

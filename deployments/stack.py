@@ -28,6 +28,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from deployments.postgres import EmbeddedPostgres
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, ServiceUnreachable
+from devtasks.processes import kill_tree
 
 SERVER_SECONDS = 180.0
 """The first start migrates a fresh database; on two slow cores 10 s were measured, 32 s without compiled bytecode."""
@@ -204,15 +205,6 @@ async def end_process(process: Process) -> None:
         except TimeoutError:
             await asyncio.to_thread(kill_tree, process.pid)
             await process.wait()
-
-
-def kill_tree(pid: int) -> None:
-    """Kill a process and all its descendants."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(pid)
-        for process in (*root.children(recursive=True), root):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
 
 
 @contextlib.contextmanager

@@ -162,22 +162,26 @@ def setup() -> int:
 @app.command
 def submit_task(
     *,
-    category: Annotated[TaskCategory, Parameter(name=("--category", "--task-type"), help="The kind of work.")],
+    category: Annotated[
+        TaskCategory,
+        Parameter(name=("--category", "--task-type"), name_transform=str.lower, help="The kind of work."),
+    ],
     description: Annotated[str, Parameter(help="What to do.")],
-    target_file: Annotated[str | None, Parameter(help="The file it is about, relative to the root.")] = None,
+    target_file: Annotated[str, Parameter(help="The file it is about, relative to the root.")] = "",
     repository: Annotated[str, Parameter(help="Path or URL of the git repository.")] = ".",
     base_ref: Annotated[str, Parameter(help="Branch, tag or commit to start from.")] = "HEAD",
     priority: Annotated[TaskPriority, Parameter(help="The queue it waits in.")] = TaskPriority.NORMAL,
     complexity: Annotated[Complexity, Parameter(help="How hard it is.")] = Complexity.MODERATE,
     quality_threshold: Annotated[float, Parameter(help="The least score of an accepted result, 0 to 1.")] = 0.7,
     delivery: Annotated[Delivery, Parameter(help="A patch file, or a commit on a new branch.")] = Delivery.PATCH,
-    model: Annotated[str | None, Parameter(help="A model's id, to use that one alone.")] = None,
+    model: Annotated[str, Parameter(help="A model's id, to use that one alone.")] = "",
     credentials: Annotated[str, Parameter(help="Name of an OpenRouter Credentials block.")] = "default",
     wait: Annotated[bool, Parameter(negative="", help="Show what happens, and exit with the task's outcome.")] = False,
     json: Json = False,
 ) -> int:
     """Submit a task to its priority's queue and print the flow run's id."""
     from devtasks import workspace
+    from devtasks.validation.validator import require_rules
 
     asked: dict[str, Any] = {
         "category": category,
@@ -190,7 +194,9 @@ def submit_task(
         "delivery": delivery,
         "model": model,
     }
-    task = DevTask.parse(task_id="new", priority=priority, **asked)
+    checked = asked | {"target_file": target_file or None, "model": model or None}
+    task = DevTask.parse(task_id="new", priority=priority, **checked)
+    require_rules(task.category)
     workspace.check_repository(task)
 
     async def run() -> "TaskReport":

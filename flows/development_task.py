@@ -22,6 +22,7 @@ from devtasks.recovery import Attempt, FailureKind, Step, classify, next_step
 from devtasks.report import TaskReport
 from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskLimits, TaskPriority, TaskStatus
 from devtasks.validation.result import ValidationResult
+from devtasks.validation.validator import require_rules
 from devtasks.workspace import Patch
 from tasks import (
     Assignment,
@@ -39,9 +40,6 @@ from tasks.deliver_result import Delivered
 from tasks.prepare_workspace import Prepared
 from tasks.run import Run, open_run
 
-VALIDATED = (TaskCategory.UNIT_TEST,)
-"""The categories whose results can be judged; the others are refused before a model call is spent on them."""
-
 DEFAULTS = TaskLimits()
 
 
@@ -54,47 +52,50 @@ def run_name() -> str:
 
 @flow(name="development-task", flow_run_name=run_name)
 async def development_task(  # noqa: PLR0917 - each parameter is a field of the form in the UI
-    category: Annotated[TaskCategory, Field(description="The kind of work; decides the prompt and the rules.")],
-    description: Annotated[str, Field(description="What to do, in your own words.", min_length=1, max_length=20_000)],
-    repository: Annotated[
-        str, Field(description="Path of a git repository on the worker's machine, or a git URL.", min_length=1)
-    ],
-    target_file: Annotated[
-        str | None, Field(description="The file the task is about, relative to the repository's root.")
-    ] = None,
-    base_ref: Annotated[str, Field(description="Branch, tag or commit to start from.", min_length=1)] = "HEAD",
-    context_files: Annotated[
-        list[str] | None, Field(description="Further files the model is shown, relative to the root.")
-    ] = None,
-    complexity: Annotated[Complexity, Field(description="How hard the task is.")] = Complexity.MODERATE,
-    quality_threshold: Annotated[
-        float, Field(ge=0, le=1, description="The least score of an accepted result, 0 to 1.")
-    ] = 0.7,
-    model: Annotated[
-        str | None, Field(description="A model's id, to use that one alone; empty lets the selector choose.")
-    ] = None,
-    delivery: Annotated[
-        Delivery, Field(description="patch: a file and an artifact. branch: a commit on a new branch.")
-    ] = Delivery.PATCH,
-    max_attempts: Annotated[int, Field(ge=1, le=20, description="Attempts over all models.")] = DEFAULTS.attempts,
-    max_seconds: Annotated[
-        float, Field(gt=0, le=86_400, description="Seconds the agents may work, over all attempts.")
-    ] = DEFAULTS.seconds,
-    max_llm_calls: Annotated[
-        int, Field(ge=1, le=1_000, description="Calls to models, over all attempts.")
-    ] = DEFAULTS.llm_calls,
-    max_tokens: Annotated[int, Field(ge=1_000, description="Tokens, over all attempts.")] = DEFAULTS.tokens,
-    max_cost_usd: Annotated[float, Field(ge=0, description="US dollars, over all attempts.")] = DEFAULTS.cost_usd,
-    max_iterations: Annotated[
-        int, Field(ge=1, le=500, description="Steps of the agent in one attempt.")
-    ] = DEFAULTS.iterations,
-    credentials: Annotated[str, Field(description="Name of an OpenRouter Credentials block.")] = "default",
-    runtime_block: Annotated[str, Field(description="Name of an OpenHands Runtime block.")] = "default",
-    metadata: Annotated[dict[str, str] | None, Field(description="Your own labels, kept with the task.")] = None,
+    category: TaskCategory,
+    description: Annotated[str, Field(min_length=1, max_length=20_000)],
+    repository: Annotated[str, Field(min_length=1)],
+    target_file: str = "",
+    base_ref: Annotated[str, Field(min_length=1)] = "HEAD",
+    context_files: list[str] | None = None,
+    complexity: Complexity = Complexity.MODERATE,
+    quality_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7,
+    model: str = "",
+    delivery: Delivery = Delivery.PATCH,
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = DEFAULTS.attempts,
+    max_seconds: Annotated[float, Field(gt=0, le=86_400)] = DEFAULTS.seconds,
+    max_llm_calls: Annotated[int, Field(ge=1, le=1_000)] = DEFAULTS.llm_calls,
+    max_tokens: Annotated[int, Field(ge=1_000)] = DEFAULTS.tokens,
+    max_cost_usd: Annotated[float, Field(ge=0)] = DEFAULTS.cost_usd,
+    max_iterations: Annotated[int, Field(ge=1, le=500)] = DEFAULTS.iterations,
+    credentials: str = "default",
+    runtime_block: str = "default",
+    metadata: dict[str, str] | None = None,
 ) -> State[Any]:
-    """Run one AI development task in its own copy of the repository, and deliver the result only if it validates.
+    """Run one AI development task in its own copy of the repository; deliver the result only if it validates.
 
     Ends as Accepted (independently validated), Rejected (no attempt passed) or Failed (it could not be tried).
+
+    Args:
+        category: The kind of work; decides the prompt and the validation rules.
+        description: What to do, in your own words.
+        repository: Path of a git repository on the worker's machine, or a git URL.
+        target_file: The file the task is about, relative to the repository's root.
+        base_ref: Branch, tag or commit to start from.
+        context_files: Further files the model is shown, relative to the root.
+        complexity: How hard the task is.
+        quality_threshold: The least score of an accepted result, 0 to 1.
+        model: A model's id, to use that one alone; empty lets the selector choose.
+        delivery: patch writes a file and an artifact; branch commits on a new branch as well.
+        max_attempts: Attempts, over all models.
+        max_seconds: Seconds the agents may work, over all attempts.
+        max_llm_calls: Calls to models, over all attempts.
+        max_tokens: Tokens, over all attempts.
+        max_cost_usd: US dollars, over all attempts.
+        max_iterations: Steps of the agent in one attempt.
+        credentials: Name of an OpenRouter Credentials block.
+        runtime_block: Name of an OpenHands Runtime block.
+        metadata: Your own labels, kept with the task.
     """
     flow_run_id = str(flow_run.id)
     try:
@@ -103,13 +104,13 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
             category=category,
             description=description,
             repository=repository,
-            target_file=target_file,
+            target_file=target_file or None,
             base_ref=base_ref,
             context_files=tuple(context_files or ()),
             priority=_priority(),
             complexity=complexity,
             quality_threshold=quality_threshold,
-            model=model,
+            model=model or None,
             delivery=delivery,
             limits=TaskLimits(
                 attempts=max_attempts,
@@ -121,8 +122,7 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
             ),
             metadata=metadata or {},
         )
-        if task.category not in VALIDATED:
-            raise InvalidInput.unknown("category", task.category.value, [each.value for each in VALIDATED])
+        require_rules(task.category)
         await asyncio.to_thread(workspace.check_repository, task)
         async with open_run(task, flow_run_id, credentials=credentials, runtime=runtime_block) as run:
             return await _settle(run)

@@ -9,10 +9,9 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
-
 from devtasks.errors import AgentCrashed
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, Command, CommandResult, OnEvent
+from devtasks.processes import kill_tree
 
 MAX_LINE = 8 << 20
 """Bytes of one protocol line; the supervisor's own lines stay far below."""
@@ -151,11 +150,7 @@ def _parse(line: bytes) -> AgentEvent | None:
 
 
 async def _kill(process: Process) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        supervisor = psutil.Process(process.pid)
-        for each in (*supervisor.children(recursive=True), supervisor):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+    kill_tree(process.pid)
     await process.wait()
 
 

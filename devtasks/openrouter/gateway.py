@@ -10,7 +10,7 @@ import hmac
 import logging
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self, cast
 
@@ -33,7 +33,7 @@ CALL_SECONDS = 180.0
 TRIES = 3
 """How often one call is sent before a transient fault of the provider becomes the agent's failure."""
 
-TOKEN_PREFIX = "devtasks-run-"
+TOKEN_PREFIX = "devtasks-run-"  # noqa: S105
 """How a run's token begins, so that a search (ours, or a secret scanner's) finds one wherever it should not be."""
 
 MAX_BODY = 16 << 20
@@ -72,17 +72,20 @@ class Gateway:
         limits: TaskLimits,
         transport: httpx.AsyncBaseTransport | None = None,
         first_wait: float = 1.0,
+        call_seconds: float = CALL_SECONDS,
     ) -> None:
         self._flow_run_id = flow_run_id
+        self._key = key
         self._limits = limits
         self._token = TOKEN_PREFIX + secrets.token_urlsafe(32)
         self._upstream = httpx.AsyncClient(
             base_url=base_url,
             headers={"Authorization": f"Bearer {key.get_secret_value()}", **attribution()},
-            timeout=httpx.Timeout(CALL_SECONDS, connect=10),
+            timeout=httpx.Timeout(call_seconds, connect=10),
             transport=transport,
         )
         self._first_wait = first_wait
+        self._call_seconds = call_seconds
         self._attempt = 0
         self._model = ""
         self._runner: web.AppRunner | None = None
@@ -128,13 +131,8 @@ class Gateway:
     async def _chat(self, request: web.Request) -> web.Response:
         if not self._is_ours(request):
             return _error(Refusal(FailureKind.AUTHENTICATION, 401, "this token does not open this gateway"))
-        try:
-            body: Any = await request.json()
-        except ValueError:
-            body = None
-        if not isinstance(body, dict) or cast(Json, body).get("stream"):
-            return _error(Refusal(FailureKind.BAD_REQUEST, 400, "expected a JSON object that asks for no stream"))
-        answer = await self._answer({**cast(Json, body), "model": self._model})
+        body = await _read(request)
+        answer = body if isinstance(body, Refusal) else await self._answer({**body, "model": self._model})
         if isinstance(answer, Completion):
             return web.json_response(answer.body)
         self.refusal = answer
@@ -142,13 +140,13 @@ class Gateway:
 
     def _is_ours(self, request: web.Request) -> bool:
         given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+        return hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {self._token}".encode())
 
     async def _answer(self, body: Json) -> Completion | Refusal:
         retrying = AsyncRetrying(
             retry=retry_if_result(_is_transient),
             stop=stop_after_attempt(TRIES),
-            wait=wait_exponential_jitter(initial=self._first_wait, max=10),
+            wait=wait_exponential_jitter(initial=self._first_wait, max=10, jitter=self._first_wait),
             retry_error_callback=lambda state: cast("Refusal", state.outcome and state.outcome.result()),
         )
         return await retrying(self._send, body)
@@ -158,19 +156,38 @@ class Gateway:
             return refusal
         self.usage.llm_calls += 1
         started, clock = datetime.now(UTC), time.monotonic()
-        answer, simulated = await self._exchange(body)
-        self._record(answer, started, time.monotonic() - clock, simulated=simulated)
+        answer, simulated = Refusal(FailureKind.INTERRUPTED, 499, "the agent left before the answer came"), False
+        try:
+            answer, simulated = await self._exchange(body)
+        finally:
+            self._record(answer, started, time.monotonic() - clock, simulated=simulated)
         return answer
 
     async def _exchange(self, body: Json) -> tuple[Completion | Refusal, bool]:
+        simulated, content = False, bytearray()
         try:
-            async with asyncio.timeout(CALL_SECONDS):
-                response = await self._upstream.post("/chat/completions", json=body)
+            async with (
+                asyncio.timeout(self._call_seconds),
+                self._upstream.stream("POST", "/chat/completions", json=body) as response,
+            ):
+                simulated = SIMULATED_HEADER in response.headers
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > MAX_BODY:
+                        return Refusal(FailureKind.MALFORMED_ANSWER, 502, "the answer is too large"), simulated
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return Refusal(FailureKind.UNREACHABLE, 502, f"no connection: {type(error).__name__}"), simulated
         except (TimeoutError, httpx.TimeoutException):
-            return Refusal(FailureKind.LLM_TIMEOUT, 504, f"no answer within {CALL_SECONDS:.0f} s"), False
+            return Refusal(FailureKind.LLM_TIMEOUT, 504, f"no answer within {self._call_seconds:g} s"), simulated
         except httpx.HTTPError as error:
-            return Refusal(FailureKind.UNREACHABLE, 502, f"no answer: {type(error).__name__}"), False
-        return read_answer(response.status_code, response.content), SIMULATED_HEADER in response.headers
+            return Refusal(FailureKind.PROVIDER_ERROR, 502, f"no answer: {type(error).__name__}"), simulated
+        return self._without_key(read_answer(response.status_code, bytes(content))), simulated
+
+    def _without_key(self, answer: Completion | Refusal) -> Completion | Refusal:
+        """Return the answer; a service that quotes the key it refuses does not hand it to the agent or a log."""
+        if isinstance(answer, Completion):
+            return answer
+        return replace(answer, message=answer.message.replace(self._key.get_secret_value(), "[the key]"))
 
     def _over_limit(self) -> Refusal | None:
         used, limits = self.usage, self._limits
@@ -208,6 +225,18 @@ class Gateway:
         self.usage.tokens += call.prompt_tokens + call.completion_tokens
         self.usage.cost_usd += call.cost_usd
         logger.debug("call %d to %s: status %d, %.2f s", call.sequence, self._model, call.status, seconds)
+
+
+async def _read(request: web.Request) -> Json | Refusal:
+    try:
+        body: Any = await request.json()
+    except web.HTTPRequestEntityTooLarge:
+        return Refusal(FailureKind.CONTEXT_OVERFLOW, 413, f"the request is larger than {MAX_BODY} bytes")
+    except (ValueError, LookupError, RecursionError):  # no JSON, an unknown charset, nested beyond reason
+        body = None
+    if not isinstance(body, dict) or cast(Json, body).get("stream"):
+        return Refusal(FailureKind.BAD_REQUEST, 400, "expected a JSON object that asks for no stream")
+    return cast(Json, body)
 
 
 def _is_transient(answer: Completion | Refusal) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from devtasks.errors import AgentCrashed
+from devtasks.errors import AgentCrashed, InvalidInput
 from devtasks.task import TaskCategory
 from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
@@ -32,6 +32,13 @@ RULES: Mapping[TaskCategory, tuple[ValidationRule, ...]] = {
     TaskCategory.ANALYSIS: (NoRulesYet(TaskCategory.ANALYSIS),),
     TaskCategory.BUILD_SCRIPT: (NoRulesYet(TaskCategory.BUILD_SCRIPT),),
 }
+
+
+def require_rules(category: TaskCategory) -> None:
+    """Raise InvalidInput for a category whose results nothing can judge, before a model call is spent on one."""
+    judged = [each.value for each, rules in RULES.items() if not isinstance(rules[0], NoRulesYet)]
+    if category not in judged:
+        raise InvalidInput.unknown("category", category.value, judged)
 
 
 class ResultValidator:
