@@ -3,7 +3,7 @@
 from typing import Literal
 
 from prefect.blocks.core import Block
-from pydantic import Field
+from pydantic import Field, HttpUrl
 
 
 class OpenHandsRuntime(Block):
@@ -22,7 +22,7 @@ class OpenHandsRuntime(Block):
     _block_type_name = "OpenHands Runtime"
     _block_type_slug = "openhands-runtime"
     _description = "How OpenHands agents run on a worker: isolation, upper bounds of every task, commit identity."
-    _documentation_url = None
+    _documentation_url = HttpUrl("https://docs.openhands.dev")
 
     runtime: Literal["local", "docker"] = Field(
         default="local",

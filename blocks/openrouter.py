@@ -1,7 +1,7 @@
 """The block that holds the key to the models."""
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
+from pydantic import Field, HttpUrl, SecretStr
 
 from devtasks.config import OPENROUTER_URL
 
@@ -17,7 +17,7 @@ class OpenRouterCredentials(Block):
     _block_type_name = "OpenRouter Credentials"
     _block_type_slug = "openrouter-credentials"
     _description = "Key and address of OpenRouter. The key stays in the flow's gateway; no agent ever sees it."
-    _documentation_url = None
+    _documentation_url = HttpUrl("https://openrouter.ai/docs")
 
     api_key: SecretStr = Field(
         title="API key",

@@ -32,18 +32,23 @@ def fresh_example(folder: Path) -> Path:
     repository = folder / "repository"
     shutil.rmtree(repository, ignore_errors=True)
     shutil.copytree(EXAMPLE, repository, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
-    git = Git.at(repository)
-    git.run("init", "--quiet", "--initial-branch=main")
-    git.run("add", "--all")
-    identity = ("-c", "user.name=devtasks", "-c", "user.email=devtasks@localhost")
-    git.run(*identity, "commit", "--quiet", "-m", "The example project")
+    commit_everything(repository, "The example project")
     return repository
 
 
+def commit_everything(folder: Path, message: str) -> None:
+    """Make a git repository of a folder, with all its files in one commit on `main`."""
+    git = Git.at(folder)
+    git.run("init", "--quiet", "--initial-branch=main")
+    git.run("add", "--all")
+    identity = ("-c", "user.name=devtasks", "-c", "user.email=devtasks@localhost")
+    git.run(*identity, "commit", "--quiet", "-m", message)
+
+
 @asynccontextmanager
-async def simulated_models() -> AsyncGenerator[Simulator]:
-    """Serve the demo's scenario, and point the credentials block `simulated` of the active server at it."""
-    async with Simulator(Scenario.load(SCENARIO)) as simulator:
-        block = OpenRouterCredentials(api_key=SecretStr("sk-or-simulated"), base_url=simulator.base_url)
-        await block.asave(SIMULATED, overwrite=True)
+async def simulated_models(scenario: Path, block: str) -> AsyncGenerator[Simulator]:
+    """Play a scenario, and lead the credentials block of this name on the active server to it."""
+    async with Simulator(Scenario.load(scenario)) as simulator:
+        credentials = OpenRouterCredentials(api_key=SecretStr("sk-or-simulated"), base_url=simulator.base_url)
+        await credentials.asave(block, overwrite=True)
         yield simulator

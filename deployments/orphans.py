@@ -6,6 +6,7 @@ when it crashed. So whoever starts a worker on this machine first takes care of 
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
@@ -47,12 +48,16 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
         for folder in folders:
             if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in UNDER_WAY:
                 flow_runs[flow_run.id] = flow_run
-        owners = [owner for folder in folders if (owner := folder.owner())]
-        await asyncio.to_thread(end_processes, owners)
+        await end_owners(folders)
         touched = [before for before in flow_runs.values() if await _take_up(client, before)]
     for folder in folders:
         folder.release()
     return touched
+
+
+async def end_owners(folders: Iterable[RunFolder]) -> None:
+    """End the processes that work in these run folders."""
+    await asyncio.to_thread(end_processes, [owner for folder in folders if (owner := folder.owner())])
 
 
 async def _take_up(client: PrefectClient, before: FlowRun) -> bool:

@@ -3,11 +3,12 @@
 import asyncio
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig
@@ -37,25 +38,26 @@ class DeployFailed(DevtasksError):
 
 async def set_up(config: OpenHandsConfig, environment: Mapping[str, str]) -> None:
     """Bring the server of the active Prefect settings to what devtasks needs; `environment` is `prefect deploy`'s."""
-    async with get_client() as client:
-        await set_up_queues(client)
-    await asyncio.gather(set_up_blocks(config), deploy(environment))
+    await set_up_pool()
+    await set_up_deployments(config, environment)
 
 
-async def set_up_queues(client: PrefectClient) -> None:
+async def set_up_pool() -> None:
     """Make the work pool and its queues, and give each queue its priority, also where it exists with another."""
-    try:
-        await client.read_work_pool(POOL)
-    except ObjectNotFound:
-        await client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE))
-    for name, priority in QUEUE_PRIORITIES.items():
-        try:
+    async with get_client() as client:
+        with suppress(ObjectAlreadyExists):
+            await client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE))
+        for name, priority in QUEUE_PRIORITIES.items():
+            with suppress(ObjectAlreadyExists):
+                await client.create_work_queue(name=name, priority=priority, work_pool_name=POOL)
             queue = await client.read_work_queue_by_name(name, work_pool_name=POOL)
-        except ObjectNotFound:
-            await _create_queue(client, name, priority)
-            continue
-        if queue.priority != priority:
-            await client.update_work_queue(queue.id, priority=priority)
+            if queue.priority != priority:
+                await client.update_work_queue(queue.id, priority=priority)
+
+
+async def set_up_deployments(config: OpenHandsConfig, environment: Mapping[str, str]) -> None:
+    """Make the blocks that are missing and deploy what prefect.yaml declares."""
+    await asyncio.gather(set_up_blocks(config), deploy(environment))
 
 
 async def set_up_blocks(config: OpenHandsConfig) -> None:
@@ -87,14 +89,6 @@ async def deploy(environment: Mapping[str, str]) -> None:
         raise
     if process.returncode:
         raise DeployFailed(f"prefect deploy failed: {output.decode(errors='replace').strip()[-1_000:]}")
-
-
-async def _create_queue(client: PrefectClient, name: str, priority: int) -> None:
-    try:
-        await client.create_work_queue(name=name, priority=priority, work_pool_name=POOL)
-    except ObjectAlreadyExists:  # another set-up was faster
-        queue = await client.read_work_queue_by_name(name, work_pool_name=POOL)
-        await client.update_work_queue(queue.id, priority=priority)
 
 
 async def _exists(block: type[OpenHandsRuntime] | type[OpenRouterCredentials]) -> bool:

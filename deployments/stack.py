@@ -68,6 +68,13 @@ class Connection:
         auth = {"PREFECT_API_AUTH_STRING": self.auth} if self.auth else {}
         return {"PREFECT_API_URL": self.api_url} | auth
 
+    @contextlib.contextmanager
+    def settings(self) -> Generator[None]:
+        """Let this process's own Prefect clients talk to the server."""
+        updates = {PREFECT_API_URL: self.api_url, PREFECT_API_AUTH_STRING: self.auth}
+        with temporary_settings(updates={name: value for name, value in updates.items() if value}):
+            yield
+
 
 def write_connection(folder: Path, connection: Connection) -> None:
     """Write the connection to files that only the user may read: `client.env` for shells, `client.json` for us."""
@@ -94,13 +101,7 @@ class Stack:
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self.connection = Connection(config.prefect_api_url or "", os.environ.get("PREFECT_API_AUTH_STRING"))
         self.ledger_url = config.ledger_url
-
-    @contextlib.contextmanager
-    def settings(self) -> Generator[None]:
-        """Let this process's own Prefect clients talk to the stack's server."""
-        updates = {PREFECT_API_URL: self.connection.api_url, PREFECT_API_AUTH_STRING: self.connection.auth}
-        with temporary_settings(updates={name: value for name, value in updates.items() if value}):
-            yield
+        self.server: Process | None = None
 
     @property
     def runs_folder(self) -> Path:
@@ -126,15 +127,22 @@ class Stack:
         }
         return own | ({"PREFECT_HOME": str(self.folder / "prefect")} if self.embedded else {})
 
-    async def start_server(self, stack: AsyncExitStack) -> None:
-        """Start PostgreSQL and the Prefect server, and wait until it answers."""
-        stack.push_async_callback(asyncio.to_thread, self.postgres.stop)
+    async def open_server(self, exits: AsyncExitStack) -> None:
+        """Start PostgreSQL and the Prefect server; on leaving `exits` they end in turn."""
+        exits.push_async_callback(asyncio.to_thread, self.postgres.stop)
         self.say("starting PostgreSQL …")
         await asyncio.to_thread(self.postgres.start, ("prefect", "devtasks"))
         if not self.config.database_url:
             self.ledger_url = self.postgres.url("devtasks")
         port = _free_port(self.folder / "port")
         self.connection = Connection(f"http://127.0.0.1:{port}/api", f"devtasks:{secrets.token_urlsafe(24)}")
+        exits.push_async_callback(self._end_server)
+        await self.start_server()
+        write_connection(self.folder, self.connection)
+        exits.callback(_forget_connection, self.folder)
+
+    async def start_server(self) -> None:
+        """Start the Prefect server, for the first time or after it died, and wait until it answers."""
         variables = {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.postgres.url("prefect"),
             "PREFECT_SERVER_API_AUTH_STRING": self.connection.auth or "",
@@ -142,12 +150,13 @@ class Stack:
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         }
         self.say(f"starting the Prefect server at {self.connection.ui_url} …")
-        command = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
-        server = await self._spawn("server", command, variables)
-        stack.push_async_callback(end_process, server)
-        await self._wait_healthy(server)
-        write_connection(self.folder, self.connection)
-        stack.callback(_forget_connection, self.folder)
+        command = ("server", "start", "--host", "127.0.0.1", "--port", str(httpx.URL(self.connection.api_url).port))
+        self.server = await self._spawn("server", command, variables)
+        await self._wait_healthy(self.server)
+
+    async def _end_server(self) -> None:
+        if self.server:
+            await end_process(self.server)
 
     async def start_worker(self, limit: int) -> Process:
         """Start a worker on the pool's queues."""
@@ -189,7 +198,7 @@ async def open_stack(folder: Path, config: OpenHandsConfig, say: Say) -> AsyncGe
         stack = Stack(folder, config, say)
         if stack.embedded:
             await asyncio.to_thread(_end_leftovers, folder)
-            await stack.start_server(exits)
+            await stack.open_server(exits)
         else:
             await _check_server(stack.connection)
         yield stack

@@ -3,10 +3,17 @@
 import asyncio
 import time
 from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
-from deployments.orphans import recover
-from deployments.setup import set_up
-from deployments.stack import Stack, end_process
+from httpx import HTTPError
+
+from deployments.orphans import end_owners, recover
+from deployments.setup import set_up_deployments, set_up_pool
+from deployments.stack import Say, Stack, end_process, open_stack
+from devtasks.config import OpenHandsConfig
+from devtasks.run_folder import RunFolder
 
 MIN_LIFE_SECONDS = 30.0
 """A worker that dies sooner than this after its start makes the next start wait, twice as long each time."""
@@ -14,43 +21,76 @@ MIN_LIFE_SECONDS = 30.0
 MAX_WAIT_SECONDS = 60.0
 
 
+@asynccontextmanager
+async def running_stack(
+    folder: Path, config: OpenHandsConfig, say: Say, *, limit: int
+) -> AsyncGenerator["WorkerKeeper"]:
+    """Bring a stack with one worker up, let this process's Prefect clients use it, and end all of it on leaving."""
+    async with open_stack(folder, config, say) as stack:
+        with stack.connection.settings():
+            keeper = WorkerKeeper(stack, limit)
+            try:
+                await keeper.start()
+                yield keeper
+            finally:
+                say("stopping …")
+                await keeper.stop()
+
+
 class WorkerKeeper:
     """Keeps one worker running on a stack; when it dies its runs are recovered and another is started."""
 
     def __init__(self, stack: Stack, limit: int) -> None:
-        self._stack = stack
+        self.stack = stack
         self._limit = limit
         self._worker: Process | None = None
 
     async def start(self) -> None:
         """Take care of what an earlier worker left behind, set the server up and start the worker."""
-        with self._stack.settings():
-            await self._recover()
-            self._stack.say("setting up pool, queues, blocks and deployments, and starting the worker …")
-            _, self._worker = await asyncio.gather(
-                set_up(self._stack.config, self._stack.environment()), self._stack.start_worker(self._limit)
-            )
+        await self._recover()
+        self.stack.say("setting up pool, queues, blocks and deployments, and starting the worker …")
+        await set_up_pool()
+        self._worker = await self.stack.start_worker(self._limit)
+        await set_up_deployments(self.stack.config, self.stack.environment())
 
     async def keep(self) -> None:
-        """Wait for the worker and replace it whenever it ends, until cancelled."""
+        """Replace the worker and the server whenever one of them ends, until cancelled."""
         wait = 1.0
         while self._worker:
             started = time.monotonic()
-            code = await self._worker.wait()
-            self._stack.say(f"the worker ended with {code}; recovering its runs and starting another …")
+            await _one_of(self._worker, self.stack.server)
             wait = min(wait * 2, MAX_WAIT_SECONDS) if time.monotonic() - started < MIN_LIFE_SECONDS else 1.0
-            with self._stack.settings():
+            if self.stack.server and self.stack.server.returncode is not None:
+                self.stack.say(f"the Prefect server ended with {self.stack.server.returncode}")
+                await asyncio.sleep(wait)
+                await self.stack.start_server()
+            if self._worker.returncode is not None:
+                self.stack.say(f"the worker ended with {self._worker.returncode}; recovering its runs")
                 await self._recover()
-            await asyncio.sleep(wait)
-            self._worker = await self._stack.start_worker(self._limit)
+                await asyncio.sleep(wait)
+                self._worker = await self.stack.start_worker(self._limit)
+                self.stack.say("started another worker")
 
     async def stop(self) -> None:
         """End the worker, then the runs it left behind; those are queued again for the next start."""
         if self._worker:
             await end_process(self._worker)
-        with self._stack.settings():
+        try:
             await self._recover()
+        except HTTPError as error:
+            await end_owners(RunFolder.claimed(self.stack.runs_folder))
+            self.stack.say(f"the server does not answer ({error}); runs under way are taken up at the next start")
 
     async def _recover(self) -> None:
-        for flow_run in await recover(self._stack.runs_folder, owns_pool=self._stack.embedded):
-            self._stack.say(f"recovered {flow_run.name} ({flow_run.id}), which was {flow_run.state_name}")
+        for flow_run in await recover(self.stack.runs_folder, owns_pool=self.stack.embedded):
+            self.stack.say(f"recovered {flow_run.name} ({flow_run.id}), which was {flow_run.state_name}")
+
+
+async def _one_of(*processes: Process | None) -> None:
+    """Wait until one of the processes has ended."""
+    waits = [asyncio.ensure_future(process.wait()) for process in processes if process]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -6,35 +6,28 @@ home of their own.
 
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.markup import escape
-from rich.syntax import Syntax
-from rich.table import Table
 
+from deployments.console import err, out, print_report, say, say_nothing, show_progress, until_signal
 from devtasks.config import OpenHandsConfig
-from devtasks.errors import DevtasksError, ServiceUnreachable
+from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
 from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskPriority
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
-    from prefect.client.schemas.objects import FlowRun, Log
 
     from devtasks.report import TaskReport
 
 app = App(
     name="devtasks", help="AI development tasks as Prefect flows, on OpenRouter's models, independently validated."
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
 STACK, DEMO = "stack", "demo"
 
@@ -42,7 +35,7 @@ STACK, DEMO = "stack", "demo"
 def main() -> None:
     """Run the command line and exit with its code; a refusal is one line on standard error, never a traceback."""
     try:
-        code = app()
+        code = app(sys.argv[1:])
     except DevtasksError as error:
         err.print(f"[bold red]devtasks:[/] {escape(str(error))}", soft_wrap=True)
         code = error.exit_code
@@ -61,28 +54,21 @@ def up(
     Ends cleanly on Ctrl-C or SIGTERM. With PREFECT_API_URL set, only the worker is started, for that server.
     """
     if limit < 1:
-        _usage(f"--limit: {limit} is not allowed; expected a whole number from 1")
+        raise InvalidInput("--limit", limit, "a whole number from 1")
     config = OpenHandsConfig.from_env()
-    folder = _own_prefect(config, STACK)
+    folder = stack_folder(config, STACK)
 
     async def keep() -> None:
-        from deployments.stack import open_stack
-        from deployments.up import WorkerKeeper
+        from deployments.up import running_stack
 
-        async with open_stack(folder, config, _say) as stack:
-            keeper = WorkerKeeper(stack, limit)
-            try:
-                await keeper.start()
-                _say(f"ready: {stack.connection.ui_url}")
-                if stack.embedded:
-                    _say(f"for the Prefect CLI: source {folder / 'client.env'} (the UI asks for its password)")
-                await keeper.keep()
-            finally:
-                _say("stopping …")
-                await keeper.stop()
+        async with running_stack(folder, config, say, limit=limit) as keeper:
+            say(f"ready: {keeper.stack.connection.ui_url}")
+            if keeper.stack.embedded:
+                say(f"for the Prefect CLI: source {folder / 'client.env'} (the UI asks for its password)")
+            await keeper.keep()
 
-    _until_signal(keep())
-    _say("stopped")
+    until_signal(keep())
+    say("stopped")
     return 0
 
 
@@ -97,47 +83,41 @@ def demo(
     Exit code 0 only if the task was accepted.
     """
     config = OpenHandsConfig.from_env()
-    folder = _own_prefect(config, DEMO)
-    say = _say_nothing if json else _say
+    folder = stack_folder(config, DEMO)
 
     async def run() -> "TaskReport":
         from prefect.client.orchestration import get_client
 
-        from deployments import client as tasks
-        from deployments.demo import PARAMETERS, fresh_example, simulated_models
-        from deployments.stack import open_stack
-        from deployments.up import WorkerKeeper
+        from deployments.client import submit
+        from deployments.demo import PARAMETERS, SCENARIO, SIMULATED, fresh_example, simulated_models
+        from deployments.up import running_stack
 
-        async with open_stack(folder, config, say) as stack:
-            keeper = WorkerKeeper(stack, limit=1)
-            try:
-                await keeper.start()
-                with stack.settings():
-                    async with simulated_models(), get_client() as client:
-                        repository = await asyncio.to_thread(fresh_example, folder)
-                        parameters = PARAMETERS | {"repository": str(repository)}
-                        flow_run = await tasks.submit(client, TaskPriority.NORMAL, parameters, name="demo")
-                        say(f"submitted {flow_run.id} with a simulated model")
-                        flow_run = await _show_progress(client, flow_run, None if json else out)
-                        report = await tasks.read_report(client, flow_run)
-                        if not json:
-                            _print_report(report, f"{stack.connection.ui_url}/runs/flow-run/{flow_run.id}")
-                        if keep:
-                            say(f"until Ctrl-C; the UI's password is in {folder / 'client.env'}")
-                            with suppress(asyncio.CancelledError):
-                                await keeper.keep()
-                        return report
-            finally:
-                say("stopping …")
-                await keeper.stop()
+        async with (
+            running_stack(folder, config, say_nothing if json else say, limit=1) as keeper,
+            simulated_models(SCENARIO, SIMULATED),
+            get_client() as client,
+        ):
+            repository = await asyncio.to_thread(fresh_example, folder)
+            parameters = PARAMETERS | {"repository": str(repository)}
+            flow_run = await submit(client, TaskPriority.NORMAL, parameters, name="demo")
+            report = await show_progress(client, flow_run, quiet=json)
+            if not json:
+                print_report(report)
+                address = f"{keeper.stack.connection.ui_url}/runs/flow-run/{flow_run.id}"
+                out.print(f"in the Prefect UI: {address}", soft_wrap=True)
+            if keep:
+                say(f"until Ctrl-C; the UI's password is in {folder / 'client.env'}")
+                with suppress(asyncio.CancelledError):
+                    await keeper.keep()
+            return report
 
-    report = _until_signal(run())
+    report = until_signal(run())
     if report is None:
         return 130
     if json:
-        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+        _print_json(report)
     else:
-        _say(f"nothing is left running; `devtasks up` keeps a stack, this demo's is in {folder}")
+        say(f"nothing is left running; `devtasks demo --keep` keeps the UI up. State: {folder}")
     return 0 if report.outcome == "accepted" else 1
 
 
@@ -149,13 +129,15 @@ def setup() -> int:
     """
 
     async def run() -> None:
+        from prefect.settings import get_current_settings
+
         from deployments.setup import set_up
 
         async with _client():
-            await set_up(OpenHandsConfig.from_env(), os.environ)
+            await set_up(OpenHandsConfig.from_env(), os.environ | get_current_settings().to_environment_variables())
 
-    _until_signal(run())
-    _say("set up: pool devtasks with its queues, blocks, deployments development-task/critical, high, normal, low")
+    until_signal(run())
+    say("set up: pool devtasks with its queues, blocks, deployments development-task/critical, high, normal, low")
     return 0
 
 
@@ -200,21 +182,21 @@ def submit_task(
     workspace.check_repository(task)
 
     async def run() -> "TaskReport":
-        from deployments import client as tasks
+        from deployments.client import read_report, submit
 
         async with _client() as client:
-            flow_run = await tasks.submit(client, priority, asked | {"credentials": credentials}, name=task.title)
+            flow_run = await submit(client, priority, asked | {"credentials": credentials}, name=task.title)
             if wait:
-                flow_run = await _show_progress(client, flow_run, None if json else out)
-            return await tasks.read_report(client, flow_run)
+                return await show_progress(client, flow_run, quiet=json)
+            return await read_report(client, flow_run)
 
-    report = _until_signal(run())
+    report = until_signal(run())
     if report is None:
         return 130
     if json:
-        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+        _print_json(report)
     elif wait:
-        _print_report(report, None)
+        print_report(report)
     else:
         out.print(report.flow_run_id)
     return 0 if not wait or report.outcome == "accepted" else 1
@@ -225,23 +207,23 @@ def get_status(task: Annotated[str, Parameter(help="A flow run's id or name.")],
     """Show where a task stands: state, attempts, findings, cost and what was delivered."""
 
     async def run() -> "TaskReport":
-        from deployments import client as tasks
+        from deployments.client import find_flow_run, read_report
 
         async with _client() as client:
-            return await tasks.read_report(client, await tasks.find_flow_run(client, task))
+            return await read_report(client, await find_flow_run(client, task))
 
-    report = _until_signal(run())
+    report = until_signal(run())
     if report is None:
         return 130
     if json:
-        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+        _print_json(report)
     else:
-        _print_report(report, None)
+        print_report(report)
     return 0
 
 
-def _own_prefect(config: OpenHandsConfig, name: str) -> Path:
-    """Return the stack's folder, and keep this process's Prefect out of the user's profile."""
+def stack_folder(config: OpenHandsConfig, name: str) -> Path:
+    """Return a stack's folder, and keep this process's Prefect, not imported yet, out of the user's profile."""
     folder = (config.home / name).expanduser().resolve()
     if config.prefect_api_url is None:
         home = folder / "prefect"
@@ -253,91 +235,28 @@ def _own_prefect(config: OpenHandsConfig, name: str) -> Path:
 @asynccontextmanager
 async def _client() -> "AsyncGenerator[PrefectClient]":
     """Yield a client of PREFECT_API_URL's server, else of the stack that is up, else of the active profile's."""
-    from deployments.stack import read_connection
-
-    config = OpenHandsConfig.from_env()
-    connection = read_connection((config.home / STACK).expanduser().resolve())
-    if config.prefect_api_url is None and connection:
-        os.environ.update(connection.variables())
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, get_current_settings
+    from prefect.settings import PREFECT_API_URL
 
-    address = str(PREFECT_API_URL.value() or "")
-    if not address or (get_current_settings().server.ephemeral.enabled and not address):
-        raise ServiceUnreachable(
-            "a Prefect server", "PREFECT_API_URL", "it is not set and no stack is up; `devtasks up`"
-        )
+    from deployments.stack import Connection, read_connection
+
+    config = OpenHandsConfig.from_env()
+    found = None if config.prefect_api_url else read_connection((config.home / STACK).expanduser().resolve())
+    connection = found or Connection(PREFECT_API_URL.value() or "", None)
+    if not connection.api_url:
+        reason = "PREFECT_API_URL is not set and no stack is up; start one with `devtasks up`"
+        raise ServiceUnreachable("a Prefect server", "(no address)", reason)
     try:
-        async with get_client() as client:
-            yield client
+        with connection.settings():
+            async with get_client() as client:
+                yield client
     except (HTTPError, OSError) as error:
-        raise ServiceUnreachable("the Prefect server", address, f"{type(error).__name__}: {error}") from error
+        raise ServiceUnreachable("the Prefect server", connection.api_url, type(error).__name__) from error
 
 
-def _until_signal[T](main: Coroutine[Any, Any, T]) -> T | None:
-    """Run to the end, or until Ctrl-C or SIGTERM, which cancel it once; None if it was cancelled so."""
-
-    async def run() -> T | None:
-        task = asyncio.ensure_future(main)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            return None
-
-    return asyncio.run(run())
-
-
-async def _show_progress(client: "PrefectClient", flow_run: "FlowRun", console: Console | None) -> "FlowRun":
-    """Print a run's states and log lines as they come; return it as it ended."""
-    from prefect.client.schemas.objects import FlowRun
-
-    from deployments import client as tasks
-
-    async for item in tasks.follow(client, flow_run.id):
-        if isinstance(item, FlowRun):
-            flow_run = item
-        if console:
-            _print_progress(console, item)
-    return flow_run
-
-
-def _print_progress(console: Console, item: "FlowRun | Log") -> None:
-    from prefect.client.schemas.objects import FlowRun
-
-    if isinstance(item, FlowRun):
-        console.print(f"[bold cyan]{escape(item.state_name or '')}[/] {escape(item.name)}", soft_wrap=True)
-        return
-    engine_noise = item.name == "prefect.flow_runs" and item.message.startswith(("Beginning", "Finished"))
-    if item.message.startswith(("Finished in state", "Created task run", "Opening process")) or engine_noise:
-        return
-    style = "red" if item.level >= 40 else "yellow" if item.level >= 30 else "default"
-    console.print(f"  [dim]{item.timestamp:%H:%M:%S}[/] [{style}]{escape(item.message)}[/]", soft_wrap=True)
-
-
-def _print_report(report: "TaskReport", address: str | None) -> None:
-    from devtasks.report import attempt_rows
-
-    colour = "green" if report.outcome == "accepted" else "red"
-    out.print(f"\n[bold {colour}]{report.state}[/]{report.mark}: {escape(report.title)}", soft_wrap=True)
-    out.print(escape(report.reason), soft_wrap=True)
-    if report.attempts:
-        table = Table(box=None, pad_edge=False)
-        for column in ("#", "model", "outcome", "score", "calls", "tokens", "cost", "seconds"):
-            table.add_column(column, overflow="fold")
-        for row in attempt_rows(report.attempts):
-            table.add_row(*row)
-        out.print(table)
-    if report.diff_path and Path(report.diff_path).is_file():
-        out.print(Syntax(Path(report.diff_path).read_text(errors="replace"), "diff", theme="ansi_dark", word_wrap=True))
-    for label, value in (("patch", report.diff_path), ("branch", report.branch), ("isolation", report.isolation)):
-        if value:
-            out.print(f"{label}: {escape(value)}", soft_wrap=True)
-    if address:
-        out.print(f"in the Prefect UI: {address}", soft_wrap=True)
+def _print_json(report: "TaskReport") -> None:
+    sys.stdout.write(report.model_dump_json(indent=2) + "\n")
 
 
 def _absolute(repository: str) -> str:
@@ -346,19 +265,6 @@ def _absolute(repository: str) -> str:
         if "://" not in repository and "@" not in repository
         else repository
     )
-
-
-def _say(message: str) -> None:
-    err.print(f"[dim]{escape(message)}[/]", soft_wrap=True)
-
-
-def _say_nothing(_: str) -> None:
-    return None
-
-
-def _usage(message: str) -> None:
-    err.print(f"[bold red]devtasks:[/] {escape(message)}")
-    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class OpenHandsConfig(BaseSettings):
             return cls()
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise InvalidInput(str(first["loc"][0]), first["input"], first["msg"]) from None
+            raise InvalidInput.worded(str(first["loc"][0]), first["input"], first["msg"]) from None
 
     @property
     def runs_folder(self) -> Path:

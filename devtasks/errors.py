@@ -6,14 +6,26 @@
      ├── WorkspaceError         git could not make, compare or deliver a workspace
      ├── LedgerError            the ledger's database refused or is of another version
      ├── NoModelAvailable       no model meets the task's requirements; relax one of those named
-     ├── AgentCrashed           the agent's process died or broke the protocol (transient: started anew)
-     └── GatewayRefusal         a call to the model was not answered, with the reason as a typed `kind`
+     └── AgentCrashed           the agent's process died or broke the protocol (transient: started anew)
+
+A model call that was not answered is no exception but a value, `openrouter.answers.Refusal`, with its reason as a kind.
 
 `transient` says whether the same step may be tried again at once; `exit_code` is the command line's.
 """
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
+
+MAX_SHOWN = 200
+"""Characters of a refused value that its message shows."""
+
+_PHRASES = (
+    ("Value error, ", ""),
+    ("Input should be ", ""),
+    ("String should have ", "text with "),
+    ("String should match pattern ", "text that matches "),
+    ("Field required", "a value: it is required"),
+)
 
 
 class DevtasksError(Exception):
@@ -29,7 +41,10 @@ class InvalidInput(DevtasksError):
     exit_code = 2
 
     def __init__(self, field: str, value: Any, allowed: str) -> None:
-        super().__init__(f"{field}: {value!r} is not allowed; expected {allowed}")
+        shown = repr(value)
+        if len(shown) > MAX_SHOWN:
+            shown = f"{shown[:MAX_SHOWN]}… [{len(shown) - MAX_SHOWN} characters cut]"
+        super().__init__(f"{field}: {shown} is not allowed; expected {allowed}")
         self.field = field
         self.value = value
         self.allowed = allowed
@@ -38,6 +53,13 @@ class InvalidInput(DevtasksError):
     def unknown(cls, field: str, value: Any, known: Sequence[str]) -> "InvalidInput":
         """Return the refusal of a name that is not among the known ones, listing those."""
         return cls(field, value, f"one of {', '.join(known)}")
+
+    @classmethod
+    def worded(cls, field: str, value: Any, message: str) -> "InvalidInput":
+        """Return the refusal for pydantic's message, put so that it says what is expected."""
+        for theirs, ours in _PHRASES:
+            message = ours + message.removeprefix(theirs) if message.startswith(theirs) else message
+        return cls(field, value, message)
 
 
 class ServiceUnreachable(DevtasksError):

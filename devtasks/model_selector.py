@@ -31,6 +31,7 @@ class ModelCapability:
     supports_tools: bool
     price: float | None
     specialization: ModelSpecialization
+    writes_text: bool = True
 
     @property
     def free(self) -> bool:
@@ -50,6 +51,7 @@ class ModelCapability:
             supports_tools="tools" in model.supported_parameters,
             price=price,
             specialization=ModelSpecialization.CODE if is_code else ModelSpecialization.GENERAL,
+            writes_text="text" in model.architecture.output_modalities,
         )
 
 
@@ -107,17 +109,18 @@ class ModelSelector:
 def missing(model: ModelCapability, requirements: TaskRequirements, exclude: Collection[str] = ()) -> str | None:
     """Return the first requirement a model fails, or None; a model asked for by name need not be free."""
     asked_for = requirements.model
-    if model.model_id in exclude:
-        return "it was already tried"
-    if asked_for and model.model_id != asked_for:
-        return f"it is not the model asked for ({asked_for})"
-    if not model.supports_tools:
-        return "it has no tool calls"
-    if model.context_length < requirements.context_tokens:
-        return f"its context is below {requirements.context_tokens} tokens"
-    if requirements.free_only and not asked_for and not model.free:
-        return "it is not free"
-    return None
+    table = (
+        (model.model_id in exclude, "it was already tried"),
+        (bool(asked_for) and model.model_id != asked_for, f"it is not the model asked for ({asked_for})"),
+        (not model.writes_text, "it does not write text"),
+        (not model.supports_tools, "it has no tool calls"),
+        (
+            model.context_length < requirements.context_tokens,
+            f"its context is below {requirements.context_tokens} tokens",
+        ),
+        (requirements.free_only and not asked_for and not model.free, "it is not free"),
+    )
+    return next((reason for fails, reason in table if fails), None)
 
 
 def _score(model: ModelCapability, requirements: TaskRequirements) -> Candidate:

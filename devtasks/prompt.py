@@ -1,7 +1,9 @@
 """The prompts: what the agent is told up front, so that it spends few calls on finding out."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -38,7 +40,7 @@ ReadFile = Callable[[str], str | None]
 
 def task_prompt(task: DevTask, workspace: Path, files: Sequence[str], read: ReadFile) -> str:
     """Return the first message of a conversation; `files` are the repository's, `read` gives a file's text or None."""
-    tests = [name for name in files if _is_test(name)]
+    tests = _nearest_first(task, [name for name in files if _is_test(name)])
     sample_name = _nearest_test(task, tests)
     return (
         _environment()
@@ -47,7 +49,7 @@ def task_prompt(task: DevTask, workspace: Path, files: Sequence[str], read: Read
             task=task,
             workspace=workspace,
             source=_text(read, task.target_file, MAX_SOURCE),
-            context={name: _text(read, name, MAX_SOURCE) or "(not readable)" for name in task.context_files},
+            context={name: _text(read, name, MAX_SOURCE, "(not readable)") for name in task.context_files},
             conventions=_conventions(files, read),
             tests=tests,
             sample_name=sample_name,
@@ -65,11 +67,16 @@ def repair_prompt(workspace: Path, findings: Sequence[Finding]) -> str:
 
 
 def suggest_test_file(task: DevTask, tests: Sequence[str]) -> str:
-    """Return a path for the new tests: beside the existing ones, in `tests/` where there are none, never one in use."""
+    """Return a path for the new tests: beside the first of the existing ones, in `tests/` where there are none.
+
+    Its name is a module's, and in use nowhere: pytest refuses a second file of a name where folders are no packages.
+    """
     folder = PurePosixPath(tests[0]).parent if tests else PurePosixPath("tests")
-    stem = PurePosixPath(task.target_file or "target.py").stem.strip("_") or "init"
-    candidates = (f"test_{stem}.py", f"test_{stem}_more.py", f"test_{stem}_{task.task_id[:8]}.py")
-    return next(str(folder / name) for name in candidates if str(folder / name) not in tests)
+    target = PurePosixPath(task.target_file or "target.py")
+    stem = _module_name(target.parent.name if target.stem == "__init__" else target.stem)
+    used = {PurePosixPath(test).name for test in tests}
+    endings = chain(("", "_more", f"_{_module_name(task.task_id[:8])}"), (f"_{number}" for number in count(2)))
+    return str(folder / next(name for ending in endings if (name := f"test_{stem}{ending}.py") not in used))
 
 
 @cache
@@ -82,6 +89,21 @@ def _environment() -> Environment:
 def _is_test(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix == ".py" and (path.name.startswith("test_") or path.stem.endswith("_test"))
+
+
+def _module_name(text: str) -> str:
+    return re.sub(r"\W", "_", text).strip("_") or "more"
+
+
+def _nearest_first(task: DevTask, tests: Sequence[str]) -> list[str]:
+    """Return the tests ordered by how many folders they share with the target, then by how deep they lie."""
+    folders = set(PurePosixPath(task.target_file or "").parent.parts)
+
+    def distance(name: str) -> tuple[int, int, str]:
+        parts = PurePosixPath(name).parent.parts
+        return -len(folders.intersection(parts)), len(parts), name
+
+    return sorted(tests, key=distance)
 
 
 def _nearest_test(task: DevTask, tests: Sequence[str]) -> str | None:
@@ -109,8 +131,10 @@ def _sections(text: str) -> list[str]:
     return ["\n".join(lines) for lines in sections if lines and lines[0].startswith("[") and "pytest" in lines[0]]
 
 
-def _text(read: ReadFile, name: str | None, limit: int) -> str | None:
+def _text(read: ReadFile, name: str | None, limit: int, otherwise: str | None = None) -> str | None:
     text = read(name) if name else None
-    if text is None or len(text) <= limit:
+    if text is None:
+        return otherwise
+    if len(text) <= limit:
         return text
     return f"{text[:limit]}\n… [{len(text) - limit} characters cut; read the file for the rest]"

@@ -51,9 +51,10 @@ def verdict_markdown(report: TaskReport) -> str:
     for attempt in report.attempts:
         lines += ["", f"## Attempt {attempt.attempt}: {attempt.model_requested}", ""]
         lines += [finding_line(finding) for finding in attempt.findings] or ["No findings."]
-    delivered = report.branch or report.diff_path
     lines += ["", f"Isolation: {report.isolation}. Base commit: `{report.base_commit}`."]
-    lines += [f"Delivered: `{delivered}`."] if delivered else []
+    change = report.branch or report.diff_path
+    what = "Delivered" if report.outcome == "accepted" else "Not delivered; the last attempt's change"
+    lines += [f"{what}: `{change}`."] if change else []
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +72,7 @@ def attempt_rows(attempts: Iterable[ExecutionMetrics]) -> list[tuple[str, ...]]:
         (
             str(attempt.attempt),
             attempt.model_requested + (" (simulated)" if attempt.simulated else ""),
-            attempt.outcome + (f" ({attempt.failure})" if attempt.failure else ""),
+            _ending(attempt),
             f"{attempt.score:.2f}",
             str(attempt.llm_calls),
             f"{attempt.prompt_tokens + attempt.completion_tokens:,}",
@@ -80,6 +81,11 @@ def attempt_rows(attempts: Iterable[ExecutionMetrics]) -> list[tuple[str, ...]]:
         )
         for attempt in attempts
     ]
+
+
+def _ending(attempt: ExecutionMetrics) -> str:
+    failure = f" ({attempt.failure})" if attempt.failure not in (None, attempt.outcome) else ""
+    return f"{attempt.outcome}{failure}"
 
 
 def finding_line(finding: Finding) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -61,15 +60,15 @@ class RunFolder:
         return folder
 
     def scratch(self, name: str) -> Path:
-        """Return an empty folder outside the workspace."""
+        """Return an empty folder outside the workspace, whatever was there."""
         folder = self.work / "scratch" / name
-        shutil.rmtree(folder, ignore_errors=True)
+        workspace.remove(folder)
         folder.mkdir(parents=True)
         return folder
 
     def owner(self) -> psutil.Process | None:
         """Return the live process that works on the run; a stranger with the same number is told by its start time."""
-        with contextlib.suppress(OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
             values = json.loads(self.record.read_text())
             process = psutil.Process(values["pid"])
             return process if process.create_time() == values["created"] else None

@@ -130,6 +130,7 @@ def _refusal(error: ValidationError) -> InvalidInput:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "task"
     if first["type"] == "extra_forbidden":
-        return InvalidInput.unknown("parameter", field, list(DevTask.model_fields))
-    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return InvalidInput(field, first["input"], allowed)
+        known = DevTask if len(first["loc"]) == 1 else TaskLimits
+        return InvalidInput.unknown("parameter", field, list(known.model_fields))
+    value = None if first["type"] == "missing" else first["input"]
+    return InvalidInput.worded(field, value, first["msg"])

@@ -9,6 +9,7 @@ from prefect import get_run_logger, task
 
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult
 from devtasks.model_selector import Candidate
+from devtasks.validation.conventions import python_path
 from devtasks.workspace import Workspace
 from tasks.options import RETRIED
 from tasks.run import Run
@@ -42,6 +43,7 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
         base_url=run.gateway.base_url,
         token=run.gateway.token,
         message=assignment.message,
+        environment={"PYTHONPATH": python_path(workspace.path)},
         max_iterations=run.task.limits.iterations,
         max_input_tokens=candidate.capability.context_length,
         max_output_tokens=min(run.settings.max_output_tokens, candidate.capability.context_length // 4),

@@ -25,10 +25,10 @@ async def select_model(run: Run, prompt: str, tried: tuple[str, ...]) -> Candida
         model=run.task.model or OpenHandsConfig.from_env().model,
     )
     candidate = selector.select_model(requirements, exclude=tried)
-    others = len(selector.rank(requirements, exclude=tried)) - 1
+    candidates = len(selector.rank(requirements, exclude=tried))
     mark = " (simulated)" if catalogue.simulated else ""
     get_run_logger().info(
-        "model: %s%s, score %.2f (%s), before %d others",
-        *(candidate.model_id, mark, candidate.score, ", ".join(candidate.reasons), others),
+        "model: %s%s, score %.2f (%s), best of %d",
+        *(candidate.model_id, mark, candidate.score, ", ".join(candidate.reasons), candidates),
     )
     return candidate

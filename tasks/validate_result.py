@@ -22,6 +22,10 @@ async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[P
     logger = get_run_logger()
     patch = await asyncio.to_thread(git.diff, prepared.workspace)
     git.deliver_patch(patch, run.folder.attempt(attempt) / "diff.patch")
+    if run.gateway.refusal and not patch.changes:
+        refusal = run.gateway.refusal
+        finding = Finding("model", ValidationLevel.ERROR, f"the model's call was refused: {refusal.message}")
+        return patch, ValidationResult(passed=False, score=0.0, findings=(finding,))
     # What is judged is what would be delivered: files that git ignores, such as a planted conftest.py, are gone.
     await asyncio.to_thread(git.reset, prepared.workspace, patch.tree)
     context = ValidationContext(

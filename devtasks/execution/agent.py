@@ -81,7 +81,8 @@ def describe(event: "Event") -> AgentEvent | None:
             }
         case ObservationEvent():
             text = _cut(_join(content_to_str(event.observation.to_llm_content)), MAX_TEXT)
-            return {"type": "observation", "tool": event.tool_name, "text": text}
+            kind = "tool_error" if event.observation.is_error else "observation"
+            return {"type": kind, "tool": event.tool_name, "text": text}
         case AgentErrorEvent():
             return {"type": "tool_error", "tool": event.tool_name, "text": _cut(event.error, MAX_TEXT)}
         case MessageEvent():

@@ -110,6 +110,7 @@ class LocalRuntime:
             "GIT_CEILING_DIRECTORIES": str(self._folder),  # git never finds a repository above the run's folder
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no download at import
             "LOG_AUTO_CONFIG": "false",
+            "NO_COLOR": "1",  # escape sequences cost tokens
             "OPENHANDS_SUPPRESS_BANNER": "1",
             "PYTHONUTF8": "1",
         }

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,10 @@ class CommandRunner(Protocol):
 
 
 class AgentRequest(BaseModel):
-    """What the agent's process is told; the token opens only this run's gateway and dies with it."""
+    """What the agent's process is told; the token opens only this run's gateway and dies with it.
+
+    `environment` is added to the sandbox's own, for the agent's shell.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,6 +56,7 @@ class AgentRequest(BaseModel):
     max_input_tokens: int
     max_output_tokens: int
     native_tool_calling: bool = True
+    environment: dict[str, str] = Field(default_factory=dict[str, str])
 
 
 class AgentStatus(StrEnum):

@@ -194,6 +194,7 @@ def _converse(request: AgentRequest, answers: IO[bytes], result_fd: int) -> None
         from devtasks.execution.agent import run_conversation
 
         random.seed()
+        os.environ.update(request.environment)
 
         def emit(event: Message) -> None:
             answers.write(json.dumps(event).encode() + b"\n")

@@ -14,6 +14,9 @@ from devtasks.recovery import FailureKind
 
 Json = dict[str, Any]
 
+MAX_NUMBER = 1e12
+"""No count of tokens and no cost is larger; what is, or is not finite, is no number to reckon with."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -60,6 +63,8 @@ BY_STATUS: Mapping[int, FailureKind] = {
 BY_PROSE: tuple[tuple[int, str, FailureKind], ...] = (
     (429, "free-models-per-day", FailureKind.DAY_LIMIT),
     (429, "free-models-per-min", FailureKind.MINUTE_LIMIT),
+    # The account's as well, without a word on the window; a provider's is told as "Provider returned error".
+    (429, "rate limit exceeded", FailureKind.MINUTE_LIMIT),
     (400, "maximum context length", FailureKind.CONTEXT_OVERFLOW),
     (400, "reduce the length", FailureKind.CONTEXT_OVERFLOW),
     (400, "prompt is too long", FailureKind.CONTEXT_OVERFLOW),
@@ -72,14 +77,16 @@ def read_answer(status: int, content: bytes) -> Completion | Refusal:
     """Return what an answer of the chat endpoint means; never raises on whatever the bytes hold."""
     try:
         parsed = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
+    if status != 200 and not 400 <= status < 600:
+        return Refusal(FailureKind.PROVIDER_ERROR, 502, f"HTTP {status}, which is neither an answer nor an error")
     if not isinstance(parsed, dict):
         if status == 200:
             return Refusal(FailureKind.MALFORMED_ANSWER, 502, "the provider's answer is not JSON")
         return Refusal(_kind(status, ""), status, f"HTTP {status} without a readable body")
     body = cast(Json, parsed)
-    if error := _mapping(body.get("error")):
+    if error := _error_in(body):
         return _refusal(status, error)
     if status != 200:
         return Refusal(_kind(status, ""), status, f"HTTP {status}")
@@ -92,7 +99,7 @@ def _completion(body: Json) -> Completion | Refusal:
         return Refusal(FailureKind.EMPTY_ANSWER, 502, "the provider answered without any choice")
     choice = _mapping(cast(list[Any], choices)[0])
     if choice.get("finish_reason") == "error" or choice.get("error"):
-        return _refusal(502, _mapping(choice.get("error")))
+        return _refusal(502, _error_in(choice))
     message = _mapping(choice.get("message"))
     if not (message.get("content") or message.get("tool_calls") or message.get("function_call")):
         return Refusal(FailureKind.EMPTY_ANSWER, 502, "the provider answered with an empty message")
@@ -109,7 +116,7 @@ def _completion(body: Json) -> Completion | Refusal:
 
 
 def _refusal(status: int, error: Json) -> Refusal:
-    code = error.get("code")
+    code = error.get("code", error.get("http_status"))
     if isinstance(code, int) and 400 <= code < 600:
         status = code
     elif status == 200:
@@ -129,6 +136,12 @@ def _kind(status: int, message: str) -> FailureKind:
     return BY_STATUS.get(status, FailureKind.PROVIDER_ERROR if status >= 500 else FailureKind.BAD_REQUEST)
 
 
+def _error_in(holder: Json) -> Json:
+    """Return the error an object holds, empty for none; some services give no more than its message."""
+    error = holder.get("error")
+    return {"message": error} if isinstance(error, str) and error else _mapping(error)
+
+
 def _mapping(value: Any) -> Json:
     return cast(Json, value) if isinstance(value, dict) else {}
 
@@ -138,4 +151,4 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and value >= 0 else 0.0
+    return float(value) if isinstance(value, int | float) and 0 <= value <= MAX_NUMBER else 0.0

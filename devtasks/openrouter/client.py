@@ -68,14 +68,17 @@ class ModelList(BaseModel):
 
 
 async def list_models(
-    base_url: str, key: SecretStr | None = None, transport: httpx.AsyncBaseTransport | None = None
+    base_url: str,
+    key: SecretStr | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    first_wait: float = 0.2,
 ) -> ModelList:
     """Return the models a service offers; raise ServiceUnreachable after three tries or on an unreadable answer."""
     headers = attribution() | ({"Authorization": f"Bearer {key.get_secret_value()}"} if key else {})
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(httpx.HTTPError),
         stop=stop_after_attempt(3),
-        wait=wait_exponential_jitter(initial=0.2, max=2),
+        wait=wait_exponential_jitter(initial=first_wait, max=2, jitter=first_wait),
         reraise=True,
     )
     async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=20, transport=transport) as client:
@@ -85,7 +88,7 @@ async def list_models(
 
         try:
             response: httpx.Response = await retrying(get)
-            models = ModelList.model_validate(response.json())
+            models = ModelList.model_validate_json(response.content)
         except (httpx.HTTPError, ValidationError, ValueError) as error:
             reason = f"{type(error).__name__} on /models"
             raise ServiceUnreachable("the model catalogue", base_url, reason) from error

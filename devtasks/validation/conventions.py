@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -65,3 +66,9 @@ def _functions(scope: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[
             yield from _functions(node, f"{prefix}{node.name}::")
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
             yield f"{prefix}{node.name}", hashlib.sha256(ast.dump(node).encode()).hexdigest()[:16]
+
+
+def python_path(workspace: Path) -> str:
+    """Return the PYTHONPATH under which a project's own code is found first: its root, and `src` where there is one."""
+    roots = [workspace, *filter(Path.is_dir, [workspace / "src"])]
+    return os.pathsep.join(map(str, roots))

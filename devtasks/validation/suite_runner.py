@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from devtasks.errors import InvalidInput
 from devtasks.execution.runtime import Command, CommandResult, CommandRunner
 from devtasks.task import DevTask
+from devtasks.validation.conventions import python_path
 from devtasks.validation.junit import Case, parse_junit
 from devtasks.validation.pytest_options import kept_options
 from devtasks.validation.reports import read_bounded, tail
@@ -123,9 +124,8 @@ class SuiteRunner:
         return parse_coverage(content, self.target) if content and self.target else None
 
     async def _project_python(self, *arguments: str) -> CommandResult:
-        roots = [self.workspace, *filter(Path.is_dir, [self.workspace / "src"])]
         env = {
-            "PYTHONPATH": os.pathsep.join(map(str, roots)),
+            "PYTHONPATH": python_path(self.workspace),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_ADDOPTS": "",
         }

@@ -103,11 +103,12 @@ class Up:
         )
         return response
 
-    def run(self, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run a console script of the environment as this stack's user, with the server's variables sourced."""
+    def run(self, *command: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run a console script as this stack's user; all but `devtasks` need the server's variables."""
+        sourced = {} if command[0] == "devtasks" else self.connection()
         return subprocess.run(
             [BIN / command[0], *command[1:]],
-            env=self.environment | self.connection(),
+            env=self.environment | sourced,
             cwd=self.folder,
             capture_output=True,
             text=True,

@@ -1,0 +1,112 @@
+"""What a person sees in the terminal: progress, reports, and an orderly end on Ctrl-C. Light to import, no Prefect."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun, Log
+
+    from devtasks.report import TaskReport
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+NOISE = ("Beginning flow run", "Finished in state", "Created task run", "Opening process", "Downloading flow code")
+"""How Prefect's own lines begin that say nothing a person who follows a task wants to know."""
+
+
+DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def say(message: str) -> None:
+    """Tell the person what is being done, on standard error."""
+    err.print(f"[dim]{escape(message)}[/]", soft_wrap=True)
+
+
+def say_nothing(_: str) -> None:
+    """Tell nobody: standard output is for a machine."""
+
+
+def until_signal[T](main: Coroutine[Any, Any, T]) -> T | None:
+    """Run to the end, or until Ctrl-C or SIGTERM, which cancel it; None if it was cancelled so.
+
+    Only the first signal counts: what is being stopped is stopped in order.
+    """
+
+    async def run() -> T | None:
+        task = asyncio.ensure_future(main)
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, lambda: None)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return None
+
+    return asyncio.run(run())
+
+
+async def show_progress(client: "PrefectClient", flow_run: "FlowRun", *, quiet: bool) -> "TaskReport":
+    """Print a run's states and log lines as they come, unless quiet, and return its report when it has ended."""
+    from prefect.client.schemas.objects import FlowRun
+
+    from deployments.client import follow, read_report
+
+    async for item in follow(client, flow_run.id):
+        if isinstance(item, FlowRun):
+            flow_run = item
+        if not quiet:
+            _print_progress(item)
+    return await read_report(client, flow_run)
+
+
+def print_report(report: "TaskReport") -> None:
+    """Print the verdict, the attempts, the diff and where it is."""
+    from devtasks.report import attempt_rows
+
+    colour = "green" if report.outcome == "accepted" else "red"
+    out.print(f"\n[bold {colour}]{report.state}[/]{report.mark}: {escape(report.title)}", soft_wrap=True)
+    out.print(escape(report.reason), soft_wrap=True)
+    if report.attempts:
+        table = Table(box=None, pad_edge=False)
+        for column in ("#", "model", "outcome", "score", "calls", "tokens", "cost", "seconds"):
+            table.add_column(column, overflow="fold")
+        for row in attempt_rows(report.attempts):
+            table.add_row(*row)
+        out.print(table)
+    if report.diff_path and Path(report.diff_path).is_file():
+        _print_diff(Path(report.diff_path).read_text(errors="replace"))
+    patch = "patch" if report.outcome == "accepted" else "last attempt"
+    for label, value in ((patch, report.diff_path), ("branch", report.branch), ("isolation", report.isolation)):
+        if value:
+            out.print(f"{label}: {escape(value)}", soft_wrap=True)
+
+
+def _print_diff(diff: str) -> None:
+    for line in diff.splitlines():
+        out.print(Text(line, style=DIFF_STYLES.get(line[:1], "")), soft_wrap=True)
+
+
+def _print_progress(item: "FlowRun | Log") -> None:
+    from prefect.client.schemas.objects import FlowRun
+
+    if isinstance(item, FlowRun):
+        out.print(f"[bold cyan]{escape(item.state_name or '')}[/] {escape(item.name)}", soft_wrap=True)
+    elif not item.message.startswith(NOISE):
+        style = "red" if item.level >= 40 else "yellow" if item.level >= 30 else "default"
+        out.print(f"  [dim]{item.timestamp:%H:%M:%S}[/] [{style}]{escape(item.message)}[/]", soft_wrap=True)

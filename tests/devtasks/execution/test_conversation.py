@@ -1,0 +1,254 @@
+"""Conversations of the real agent, in the real process, with a simulated model behind the real gateway."""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from processes import alive, supervisors, until_async
+from pydantic import SecretStr
+
+from devtasks.errors import AgentCrashed
+from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, AgentStatus
+from devtasks.openrouter.gateway import TRIES, Gateway
+from devtasks.recovery import FailureKind
+from devtasks.simulator import Scenario, Simulator
+from devtasks.task import TaskLimits
+
+MODEL = "acme/coder:free"
+KEY = "the-key-nobody-may-see"
+PATIENCE = 120
+
+
+def shell(command: str) -> dict[str, Any]:
+    return {"tool_calls": [{"name": "terminal", "arguments": {"command": command}}]}
+
+
+@dataclass
+class Scene:
+    """One agent at work: its workspace, its gateway, the model's side and what it told."""
+
+    stage: Any
+    gateway: Gateway
+    model: Simulator
+    conversation_id: str = field(default_factory=lambda: str(uuid4()))
+    events: list[AgentEvent] = field(default_factory=list[AgentEvent])
+
+    @property
+    def workspace(self) -> Path:
+        return self.stage.folder / "workspace"
+
+    async def agent(self, message: str, *, deadline: float = PATIENCE, iterations: int = 10) -> AgentResult:
+        request = AgentRequest(
+            conversation_id=self.conversation_id,
+            workspace=self.workspace,
+            persistence_dir=self.stage.folder / "conversations",
+            model=MODEL,
+            base_url=self.gateway.base_url,
+            token=self.gateway.token,
+            message=message,
+            max_iterations=iterations,
+            max_input_tokens=131_072,
+            max_output_tokens=4_096,
+        )
+        return await self.stage.runtime.run_agent(request, deadline=deadline, on_event=self.events.append)
+
+    def told(self, kind: str) -> list[AgentEvent]:
+        return [event for event in self.events if event["type"] == kind]
+
+
+@asynccontextmanager
+async def scene(stage: Any, *turns: dict[str, Any], **model: Any) -> AsyncGenerator[Scene]:
+    """Open a scene with a model that says these turns."""
+    (stage.folder / "workspace").mkdir(exist_ok=True)
+    described = {"id": MODEL, "conversations": [{"turns": list(turns) or [{"finish": "Done."}]}]} | model
+    scenario = Scenario.model_validate({"name": "scene", "keys": [KEY], "models": [described]})
+    async with (
+        Simulator(scenario) as simulator,
+        Gateway(
+            flow_run_id="run",
+            base_url=simulator.base_url,
+            key=SecretStr(KEY),
+            limits=TaskLimits(),
+            first_wait=0,
+        ) as gateway,
+    ):
+        gateway.begin(1, MODEL)
+        yield Scene(stage, gateway, simulator)
+
+
+def test_an_agent_works_to_its_end_and_tells_what_it_does(stage: Any) -> None:
+    write = {"command": "create", "path": str(stage.folder / "workspace" / "new.txt"), "file_text": "written"}
+    turns = (
+        {"text": "I write.", "tool_calls": [{"name": "file_editor", "arguments": write}]},
+        shell("cat new.txt; echo said by the shell"),
+        {"finish": "It is written."},
+    )
+
+    async def act() -> None:
+        async with scene(stage, *turns) as on:
+            result = await on.agent("Write a file.")
+            assert (result.status, result.iterations, result.final_message) == (
+                AgentStatus.FINISHED,
+                3,
+                "It is written.",
+            )
+            assert (result.detail, result.seconds > 0) == ("", True)
+            assert (on.workspace / "new.txt").read_text() == "written"
+            assert [event["tool"] for event in on.told("action")] == ["file_editor", "terminal", "finish"]
+            assert on.told("action")[0]["thought"] == "I write."
+            assert on.told("action")[1]["arguments"]["command"].startswith("cat new.txt")
+            assert "written" in on.told("observation")[1]["text"]
+            assert "said by the shell" in on.told("observation")[1]["text"]
+            assert [event["source"] for event in on.told("message")][:1] == ["user"]
+            assert [(call.error, call.model_served) for call in on.gateway.calls] == [(None, MODEL)] * 3
+
+    stage.play(act())
+
+
+def test_neither_token_nor_key_is_within_the_agent_s_reach(stage: Any) -> None:
+    look = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' > processes; env > shell; echo ok"
+
+    async def act() -> None:
+        async with scene(stage, shell(look), {"finish": "Seen."}) as on:
+            assert (await on.agent("Look around.")).status is AgentStatus.FINISHED
+            shell_sees = (on.workspace / "shell").read_text()
+            assert f"HOME={stage.folder}/home" in shell_sees
+            assert "never-to-be-seen" not in shell_sees
+            assert (on.workspace / "processes").stat().st_size > 0 or sys.platform != "linux"
+            for file in (path for path in stage.folder.rglob("*") if path.is_file()):
+                content = file.read_bytes()
+                assert on.gateway.token.encode() not in content, file
+                assert KEY.encode() not in content, file
+            assert on.gateway.token not in str(on.events)
+
+    stage.play(act())
+
+
+def test_a_conversation_that_is_continued_knows_what_was_said(stage: Any) -> None:
+    async def act() -> None:
+        async with scene(stage, {"finish": "First."}, {"finish": "Second."}) as on:
+            first = await on.agent("Do it.")
+            second = await on.agent("Mend it.")
+            assert (first.final_message, second.final_message) == ("First.", "Second.")
+            assert (first.status, second.status, second.iterations) == (AgentStatus.FINISHED,) * 2 + (1,)
+            before, after = (record.messages for record in on.model.requests)
+            assert after > before + 1, "the earlier messages and the new one"
+
+    stage.play(act())
+
+
+def test_another_conversation_begins_at_the_start(stage: Any) -> None:
+    async def act() -> None:
+        async with scene(stage, {"finish": "First."}, {"finish": "Second."}) as on:
+            await on.agent("Do it.")
+            on.conversation_id = str(uuid4())
+            assert (await on.agent("Do it.")).final_message == "First."
+
+    stage.play(act())
+
+
+def test_an_agent_that_finds_no_end_is_stopped_by_its_steps(stage: Any) -> None:
+    async def act() -> None:
+        async with scene(stage, *(shell(f"echo {word}") for word in ("one", "two", "three"))) as on:
+            result = await on.agent("Go on.", iterations=2)
+            assert (result.status, result.iterations) == (AgentStatus.MAX_ITERATIONS, 2)
+
+    stage.play(act())
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "times"),
+    [
+        pytest.param("no_auth_401", FailureKind.AUTHENTICATION, 1, id="authentication"),
+        pytest.param("upstream_429", FailureKind.UPSTREAM_RATE_LIMIT, 1, id="rate-limit"),
+        pytest.param("context_length_400", FailureKind.CONTEXT_OVERFLOW, 1, id="context"),
+        pytest.param("http_502", FailureKind.PROVIDER_ERROR, TRIES, id="provider"),
+    ],
+)
+def test_a_model_that_refuses_ends_the_agent_and_only_the_gateway_tries_again(
+    stage: Any, fault: str, kind: FailureKind, times: int
+) -> None:
+    async def act() -> None:
+        async with scene(stage, faults=[{"kind": fault}]) as on:
+            result = await on.agent("Do it.")
+            assert result.status is AgentStatus.ERROR
+            assert result.detail
+            assert on.gateway.refusal is not None
+            assert on.gateway.refusal.kind is kind
+            assert len(on.model.requests) == times, "the SDK sends nothing again on its own"
+
+    stage.play(act())
+
+
+def test_a_tool_that_never_ends_is_killed_at_the_deadline(stage: Any, mark: str) -> None:
+    async def act() -> None:
+        async with scene(stage, shell(f"setsid sleep {mark} & sleep {mark}")) as on:
+            result = await on.agent("Sleep.", deadline=5)
+            assert result.status is AgentStatus.DEADLINE
+            assert on.told("action"), "the tool was at work"
+            assert alive(mark) == []
+
+    stage.play(act())
+
+
+def test_a_model_that_never_answers_is_left_at_the_deadline(stage: Any) -> None:
+    async def act() -> None:
+        async with scene(stage, faults=[{"kind": "hang"}]) as on:
+            result = await on.agent("Do it.", deadline=4)
+            assert result.status is AgentStatus.DEADLINE
+            assert len(on.model.requests) == 1
+            await until_async(lambda: on.gateway.calls)
+            assert on.gateway.calls[0].error == FailureKind.INTERRUPTED
+
+    stage.play(act())
+
+
+def test_an_agent_that_says_much_at_the_end_ends_all_the_same(stage: Any) -> None:
+    async def act() -> None:
+        async with scene(stage, {"finish": "\N{PILE OF POO}" * 30_000}) as on:
+            result = await on.agent("Talk.", deadline=20)
+            assert result.status is AgentStatus.FINISHED
+            assert result.final_message.endswith("… [10000 characters cut]")
+
+    stage.play(act())
+
+
+def test_an_agent_that_kills_its_own_process_is_a_crash_and_the_next_one_works(stage: Any) -> None:
+    async def act() -> None:
+        async with scene(stage, shell("kill -9 $PPID")) as on:
+            with pytest.raises(AgentCrashed, match="signal 9"):
+                await on.agent("End it.")
+        async with scene(stage, {"finish": "Alive."}) as on:
+            assert (await on.agent("Do it.")).final_message == "Alive."
+
+    stage.play(act())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_an_agent_whose_supervisor_is_killed_is_noticed_at_once_and_cleared_up_after(stage: Any, mark: str) -> None:
+    """The last of this module: the next supervisor would import everything again."""
+
+    async def act() -> None:
+        async with scene(stage, shell(f"sleep {mark}")) as on:
+            agent = asyncio.create_task(on.agent("Sleep."))
+            await until_async(lambda: alive(mark))
+            (supervisor,) = (each for each in supervisors(stage.folder) if supervisor_of_all(each))
+            supervisor.kill()
+            async with asyncio.timeout(20):
+                with pytest.raises(AgentCrashed):
+                    await agent
+            assert alive(mark) == []
+            assert supervisors(stage.folder) == []
+
+    stage.play(act())
+
+
+def supervisor_of_all(process: Any) -> bool:
+    """Whether this is the supervisor itself, and not the conversation that is a fork of it."""
+    return process.parent() is None or "devtasks.execution.supervisor" not in process.parent().cmdline()

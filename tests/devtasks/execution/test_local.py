@@ -1,0 +1,181 @@
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import alive, supervisors, until, until_async
+
+from devtasks.errors import AgentCrashed
+from devtasks.execution.local import LocalRuntime
+from devtasks.execution.runtime import Command
+from devtasks.execution.supervisor import MAX_OUTPUT
+
+# Leaves a process behind that has a session of its own and no parent, as a daemon has.
+DAEMON = """
+import os, sys
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execvp("sleep", ["sleep", sys.argv[1]])
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_the_environment_is_scrubbed(stage: Any) -> None:
+    listed = stage.run("env", "-0", GIVEN="with the command").output.split("\0")
+    environment = dict(line.split("=", 1) for line in listed if line)
+    assert "never-to-be-seen" not in environment.values()
+    assert environment["GIVEN"] == "with the command"
+    assert (environment["HOME"], environment["TMPDIR"]) == (str(stage.folder / "home"), str(stage.folder / "tmp"))
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    known = {"PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "GIVEN", "PYTHONUTF8", "GIT_CEILING_DIRECTORIES"}
+    libraries = {"LITELLM_LOCAL_MODEL_COST_MAP", "LOG_AUTO_CONFIG", "OPENHANDS_SUPPRESS_BANNER"}
+    set_by_them = {name for name in environment if name.startswith(("LC_", "LITELLM_", "TIKTOKEN_", "KMP_"))}
+    assert set(environment) <= known | libraries | set_by_them
+
+
+def test_home_and_temporary_files_lie_in_the_run_s_folder(stage: Any) -> None:
+    result = stage.run("sh", "-c", "touch ~/one; mktemp")
+    assert (stage.folder / "home" / "one").exists()
+    assert Path(result.output.strip()).is_relative_to(stage.folder / "tmp")
+
+
+def test_a_command_s_end_and_both_its_streams_are_told(stage: Any) -> None:
+    result = stage.run("sh", "-c", "echo out; echo err >&2; pwd; exit 3")
+    assert (result.exit_code, result.timed_out) == (3, False)
+    assert result.output == f"out\nerr\n{stage.folder}\n"
+    assert result.seconds > 0
+
+
+def test_a_command_killed_by_a_signal_did_not_succeed(stage: Any) -> None:
+    assert stage.run("sh", "-c", "kill -9 $$").exit_code == -9
+
+
+def test_of_much_output_the_end_is_kept(stage: Any) -> None:
+    output = stage.run(sys.executable, "-c", "print('x' * 5_000_000); print('the end')").output
+    assert len(output) == MAX_OUTPUT
+    assert output.endswith("x\nthe end\n")
+
+
+def test_output_that_is_not_text_is_told_as_far_as_it_is(stage: Any) -> None:
+    assert stage.run("printf", r"a\377b").output == "a�b"
+
+
+def test_nobody_answers_a_command_that_asks(stage: Any) -> None:
+    assert stage.run("cat").output == ""
+
+
+def test_a_file_cannot_grow_without_bound(stage: Any) -> None:
+    result = stage.run("truncate", "--size=2G", "large")
+    assert result.exit_code != 0
+
+
+def test_commands_take_turns(stage: Any) -> None:
+    async def both() -> list[Any]:
+        commands = (Command(("echo", word), stage.folder, 60) for word in ("one", "two"))
+        return await asyncio.gather(*(stage.runtime.run(command) for command in commands))
+
+    assert [result.output for result in stage.play(both())] == ["one\n", "two\n"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the supervisor adopt orphans")
+def test_a_daemon_does_not_outlive_its_command(stage: Any, mark: str) -> None:
+    result = stage.run(sys.executable, "-c", DAEMON, mark)
+    assert result.exit_code == 0
+    assert alive(mark) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the supervisor adopt orphans")
+def test_a_command_out_of_time_is_killed_with_all_it_started(stage: Any, mark: str) -> None:
+    code = f"{DAEMON}\nopen('started', 'w').close(); import time; time.sleep(float(sys.argv[1]))"
+    result = stage.run(sys.executable, "-c", code, mark, timeout=3)
+    assert (result.exit_code, result.timed_out) == (None, True)
+    assert (stage.folder / "started").exists(), "the daemon was there"
+    assert alive(mark) == []
+
+
+def test_a_program_that_does_not_exist_is_named_and_the_next_command_runs(stage: Any) -> None:
+    with pytest.raises(AgentCrashed, match=r"FileNotFoundError: .*no-such-program"):
+        stage.run("no-such-program")
+    assert stage.run("echo", "on").output == "on\n"
+
+
+@asynccontextmanager
+async def sleeping(folder: Path, mark: str) -> AsyncGenerator[tuple[LocalRuntime, asyncio.Task[Any]]]:
+    """A runtime in the middle of a command that never ends, with a child of its own."""
+    async with LocalRuntime(folder) as runtime:
+        command = Command(("sh", "-c", f"sleep {mark} & wait"), folder, 600)
+        job = asyncio.create_task(runtime.run(command))
+        await until_async(lambda: len(alive(mark)) == 2)
+        yield runtime, job
+
+
+def test_closing_the_runtime_ends_the_command_and_all_it_started(tmp_path: Path, mark: str) -> None:
+    async def act() -> None:
+        async with sleeping(tmp_path, mark) as (runtime, job):
+            await runtime.close()
+            with pytest.raises(AgentCrashed):
+                await job
+            assert alive(mark) == []
+
+    asyncio.run(act())
+
+
+def test_giving_a_command_up_ends_it_and_the_next_one_runs(tmp_path: Path, mark: str) -> None:
+    async def act() -> None:
+        async with sleeping(tmp_path, mark) as (runtime, job):
+            job.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await job
+            assert alive(mark) == []
+            assert (await runtime.run(Command(("echo", "on"), tmp_path, 60))).output == "on\n"
+
+    asyncio.run(act())
+
+
+def test_a_supervisor_that_is_killed_is_told_cleared_up_after_and_replaced(tmp_path: Path, mark: str) -> None:
+    async def act() -> None:
+        async with sleeping(tmp_path, mark) as (runtime, job):
+            (supervisor,) = supervisors(tmp_path)
+            supervisor.kill()
+            with pytest.raises(AgentCrashed, match="ended in the middle of a job"):
+                await job
+            assert alive(mark) == [], "nothing it had started is left"
+            assert (await runtime.run(Command(("echo", "on"), tmp_path, 60))).output == "on\n"
+
+    asyncio.run(act())
+
+
+FLOW = """
+import asyncio, sys
+from pathlib import Path
+from devtasks.execution.local import LocalRuntime
+from devtasks.execution.runtime import Command
+
+async def main():
+    async with LocalRuntime(Path(sys.argv[1])) as runtime:
+        await runtime.run(Command(("sh", "-c", "setsid sleep " + sys.argv[2] + " & wait"), Path(sys.argv[1]), 600))
+
+asyncio.run(main())
+"""
+
+
+def test_when_the_flow_s_process_is_killed_nothing_of_its_run_stays(tmp_path: Path, mark: str) -> None:
+    flow = subprocess.Popen([sys.executable, "-c", FLOW, str(tmp_path), mark])
+    try:
+        until(lambda: len(alive(f"sleep {mark}")) == 2)
+        assert len(supervisors(tmp_path)) == 1
+    finally:
+        flow.kill()
+        flow.wait()
+    until(lambda: not alive(mark) and not supervisors(tmp_path))
+
+
+def test_a_supervisor_writes_its_log_into_the_run_s_folder(stage: Any) -> None:
+    assert (stage.folder / "supervisor.log").exists()

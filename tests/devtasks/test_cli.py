@@ -1,0 +1,85 @@
+"""The command line as a person meets it: help, and one message with the right exit code for a mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devtasks import cli
+
+SUBMIT = ("submit-task", "--category", "unit_test", "--description", "x")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["devtasks", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    code = end.value.code
+    return code if isinstance(code, int) else 1
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("PREFECT_API_URL", "OPENHANDS_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DEVTASKS_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "setup", "submit-task", "get-status"])
+def test_every_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    assert f"devtasks {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(("bogus",), "bogus", id="unknown command"),
+        pytest.param(("up", "--limit", "0"), "--limit", id="limit below one"),
+        pytest.param(("up", "--limit", "many"), "--limit", id="limit that is no number"),
+        pytest.param((*SUBMIT[:2], "weird", *SUBMIT[3:]), "unit_test", id="unknown category"),
+        pytest.param((*SUBMIT[:2], "analysis", *SUBMIT[3:]), "one of unit_test", id="category nothing judges"),
+        pytest.param((*SUBMIT, "--quality-threshold", "1.5"), "1.5", id="threshold above one"),
+        pytest.param((*SUBMIT[:4], " "), "description", id="empty description"),
+        pytest.param((*SUBMIT, "--target-file", "../a.py"), "inside the repository", id="target outside"),
+        pytest.param((*SUBMIT, "--target-file", "a.py", "--repository", "/"), "git repository", id="no repository"),
+        pytest.param((*SUBMIT, "--target-file", "no/such.py"), "no/such.py", id="target absent"),
+        pytest.param((*SUBMIT, "--priority", "urgent"), "critical", id="unknown priority"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_exit_code_2(
+    words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert run(monkeypatch, *words) == 2
+    shown = capsys.readouterr()
+    assert message in " ".join((shown.out + shown.err).split())
+    assert "Traceback" not in shown.err
+
+
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("OPENHANDS_TIMEOUT", "-1")
+    assert run(monkeypatch, "up") == 2
+    assert "OPENHANDS_TIMEOUT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "garbage"])
+def test_a_server_that_does_not_answer_is_exit_code_3(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    assert run(monkeypatch, "up") == 3
+    assert url in capsys.readouterr().err
+
+
+def test_without_any_server_the_message_says_how_to_get_one() -> None:
+    # In a process of its own: Prefect reads its settings once.
+    command = [sys.executable, "-m", "devtasks.cli", "get-status", "whatever"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 3
+    assert "devtasks up" in done.stderr
+    assert "Traceback" not in done.stderr
