@@ -24,7 +24,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from deployments.setup import POOL
-from devtasks.processes import kill_tree
+from devtasks.execution.local import HOME
+from devtasks.processes import kill_at_home, kill_tree
 from devtasks.run_folder import RunFolder
 
 MAX_RESTARTS = 3
@@ -56,8 +57,11 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
 
 
 async def end_owners(folders: Iterable[RunFolder]) -> None:
-    """End the processes that work in these run folders."""
+    """End the processes that work in these run folders, and what a killed one may have left below it."""
+    folders = list(folders)
     await asyncio.to_thread(end_processes, [owner for folder in folders if (owner := folder.owner())])
+    for folder in folders:
+        await asyncio.to_thread(kill_at_home, folder.work / HOME)
 
 
 async def _take_up(client: PrefectClient, before: FlowRun) -> bool:

@@ -60,11 +60,16 @@ async def set_up_deployments(config: OpenHandsConfig, environment: Mapping[str, 
     await asyncio.gather(set_up_blocks(config), deploy(environment))
 
 
+async def has_credentials() -> bool:
+    """Whether there is a `default` credentials block, which tasks use unless they name another."""
+    return await _exists(OpenRouterCredentials)
+
+
 async def set_up_blocks(config: OpenHandsConfig) -> None:
     """Register the block types, and make the `default` blocks from the environment where they do not exist yet."""
     for block in (OpenRouterCredentials, OpenHandsRuntime):
         await block.register_type_and_schema()  # pyright: ignore[reportGeneralTypeIssues]
-    if config.api_key and not await _exists(OpenRouterCredentials):
+    if config.api_key and not await has_credentials():
         await OpenRouterCredentials(api_key=config.api_key, base_url=config.base_url).asave("default")
     if not await _exists(OpenHandsRuntime):
         settings = OpenHandsRuntime(max_seconds=config.timeout) if config.timeout else OpenHandsRuntime()

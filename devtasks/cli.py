@@ -30,6 +30,7 @@ app = App(
 )
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
 STACK, DEMO = "stack", "demo"
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
         err.print(f"[bold red]devtasks:[/] {escape(str(error))}", soft_wrap=True)
         code = error.exit_code
     except (KeyboardInterrupt, asyncio.CancelledError):
-        code = 130
+        code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -59,9 +60,12 @@ def up(
     folder = stack_folder(config, STACK)
 
     async def keep() -> None:
+        from deployments.setup import has_credentials
         from deployments.up import running_stack
 
         async with running_stack(folder, config, say, limit=limit) as keeper:
+            if not await has_credentials():
+                say("there is no key yet: set OPENROUTER_API_KEY and start again, or make the block in the UI")
             say(f"ready: {keeper.stack.connection.ui_url}")
             if keeper.stack.embedded:
                 say(f"for the Prefect CLI: source {folder / 'client.env'} (the UI asks for its password)")
@@ -112,13 +116,11 @@ def demo(
             return report
 
     report = until_signal(run())
-    if report is None:
-        return 130
     if json:
-        _print_json(report)
+        _print(report, json=True)
     else:
         say(f"nothing is left running; `devtasks demo --keep` keeps the UI up. State: {folder}")
-    return 0 if report.outcome == "accepted" else 1
+    return _exit_code(report)
 
 
 @app.command
@@ -191,15 +193,11 @@ def submit_task(
             return await read_report(client, flow_run)
 
     report = until_signal(run())
-    if report is None:
-        return 130
-    if json:
-        _print_json(report)
-    elif wait:
-        print_report(report)
-    else:
+    if report and not wait and not json:
         out.print(report.flow_run_id)
-    return 0 if not wait or report.outcome == "accepted" else 1
+    else:
+        _print(report, json=json)
+    return _exit_code(report) if wait or report is None else 0
 
 
 @app.command
@@ -213,13 +211,8 @@ def get_status(task: Annotated[str, Parameter(help="A flow run's id or name.")],
             return await read_report(client, await find_flow_run(client, task))
 
     report = until_signal(run())
-    if report is None:
-        return 130
-    if json:
-        _print_json(report)
-    else:
-        print_report(report)
-    return 0
+    _print(report, json=json)
+    return 0 if report else INTERRUPTED
 
 
 def stack_folder(config: OpenHandsConfig, name: str) -> Path:
@@ -255,8 +248,17 @@ async def _client() -> "AsyncGenerator[PrefectClient]":
         raise ServiceUnreachable("the Prefect server", connection.api_url, type(error).__name__) from error
 
 
-def _print_json(report: "TaskReport") -> None:
-    sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+def _print(report: "TaskReport | None", *, json: bool) -> None:
+    if report and json:
+        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+    elif report:
+        print_report(report)
+
+
+def _exit_code(report: "TaskReport | None") -> int:
+    if report is None:
+        return INTERRUPTED
+    return 0 if report.outcome == "accepted" else 1
 
 
 def _absolute(repository: str) -> str:

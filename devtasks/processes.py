@@ -1,6 +1,7 @@
 """Ending processes of other programs together with what they started."""
 
 import contextlib
+from pathlib import Path
 
 import psutil
 
@@ -12,3 +13,18 @@ def kill_tree(pid: int) -> None:
         for process in (*root.children(recursive=True), root):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def kill_at_home(home: Path) -> None:
+    """Kill every process that was given this folder as its HOME, again and again until none is left."""
+
+    def is_ours(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error, OSError):
+            return process.environ().get("HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    while strays := [process for process in psutil.process_iter() if is_ours(process)]:
+        for process in strays:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(strays, timeout=1)

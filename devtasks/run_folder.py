@@ -30,7 +30,9 @@ class RunFolder:
         folder = cls(root / flow_run_id)
         folder.work.mkdir(parents=True, exist_ok=True)
         process = psutil.Process()
-        folder.record.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}))
+        draft = folder.record.with_suffix(".new")  # renamed, so that nobody reads half a record
+        draft.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}))
+        draft.replace(folder.record)
         return folder
 
     @classmethod

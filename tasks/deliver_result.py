@@ -37,13 +37,12 @@ async def deliver_result(run: Run, workspace: Workspace, patch: Patch, verdict: 
     if run.task.delivery is Delivery.PATCH:
         get_run_logger().info("delivered: %s", path)
         return Delivered(str(path))
-    simulated = any(call.simulated for call in run.gateway.calls)
     made = await asyncio.to_thread(
         git.deliver_branch,
         workspace,
         patch,
         branch=f"devtasks/{run.task.category}-{run.task.task_id[:8]}",
-        message=commit_message(run, verdict, simulated=simulated),
+        message=commit_message(run, verdict),
         author=Identity(run.settings.author_name, run.settings.author_email),
     )
     get_run_logger().info("delivered: branch %s, commit %s", made.branch, made.commit[:12])
@@ -63,10 +62,10 @@ async def publish_report(report: TaskReport, diff: str) -> None:
     await artifact.acreate()
 
 
-def commit_message(run: Run, verdict: ValidationResult, *, simulated: bool) -> str:
+def commit_message(run: Run, verdict: ValidationResult) -> str:
     """Return the message of a delivered commit: what, the verdict, and the trailers that name task and run."""
     model = run.gateway.calls[-1].model_served if run.gateway.calls else None
-    mark = " (simulated)" if simulated else ""
+    mark = " (simulated)" if run.simulated else ""
     return (
         f"{run.task.title}{mark}\n\n"
         f"{run.task.description.splitlines()[0][:200]}\n\n"

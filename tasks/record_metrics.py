@@ -45,7 +45,7 @@ async def write_metrics(run: Run, end: AttemptEnd) -> ExecutionMetrics:
         target_file=run.task.target_file,
         model_requested=assignment.candidate.model_id,
         model_served=served[-1] if served else None,
-        simulated=any(call.simulated for call in calls),
+        simulated=run.simulated or any(call.simulated for call in calls),
         isolation=run.runtime.isolation,
         outcome="accepted" if failure is None else "rejected" if failure is FailureKind.REJECTED else "failed",
         failure=failure,

@@ -37,6 +37,7 @@ class Run:
         self.runtime = runtime
         self.settings = settings
         self.credentials = credentials
+        self.simulated = False  # until the catalogue or an answer says so
 
 
 @asynccontextmanager

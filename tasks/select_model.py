@@ -16,6 +16,7 @@ CHARACTERS_PER_TOKEN = 3
 async def select_model(run: Run, prompt: str, tried: tuple[str, ...]) -> Candidate:
     """Return the best model of the catalogue that was not tried yet; raise NoModelAvailable with the reasons."""
     catalogue = await list_models(run.credentials.base_url, run.credentials.api_key)
+    run.simulated = run.simulated or catalogue.simulated
     selector = ModelSelector([ModelCapability.of(model) for model in catalogue.data])
     requirements = TaskRequirements(
         category=run.task.category,

@@ -11,13 +11,16 @@ from typing import Any, Self
 
 from devtasks.errors import AgentCrashed
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, Command, CommandResult, OnEvent
-from devtasks.processes import kill_tree
+from devtasks.processes import kill_at_home, kill_tree
 
 MAX_LINE = 8 << 20
 """Bytes of one protocol line; the supervisor's own lines stay far below."""
 
 GRACE_SECONDS = 10.0
 """What the supervisor may take beyond a job's own limit before it is killed itself."""
+
+HOME = "home"
+"""The folder below the run's that is HOME for all that runs there."""
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
 """The variables of this process that the agent and its commands get to see."""
@@ -73,19 +76,24 @@ class LocalRuntime:
             await asyncio.wait_for(process.wait(), GRACE_SECONDS)
         except TimeoutError:
             await _kill(process)
+        if process.returncode != 0:
+            await asyncio.to_thread(kill_at_home, self._folder / HOME)
 
     async def _do(self, job: dict[str, Any], seconds: float, on_event: OnEvent) -> dict[str, Any]:
         async with self._one_job:
             process = await self._supervisor()
             try:
                 async with asyncio.timeout(seconds + GRACE_SECONDS):
-                    return await _exchange(process, job, on_event)
+                    answer = await _exchange(process, job, on_event)
             except BaseException as error:
                 # Cancelled, out of time or out of step: this supervisor cannot be spoken to again.
                 await self.close()
                 if isinstance(error, TimeoutError):
                     raise AgentCrashed("the agent's supervisor did not answer in time") from None
                 raise
+        if "error" in answer:
+            raise AgentCrashed(answer["error"])
+        return answer
 
     async def _supervisor(self) -> Process:
         if self._process is None or self._process.returncode is not None:
@@ -103,7 +111,7 @@ class LocalRuntime:
         return self._process
 
     def _environment(self) -> dict[str, str]:
-        folders = {"HOME": self._folder / "home", "TMPDIR": self._folder / "tmp"}
+        folders = {"HOME": self._folder / HOME, "TMPDIR": self._folder / "tmp"}
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
         own = {
@@ -130,12 +138,9 @@ async def _exchange(process: Process, job: dict[str, Any], on_event: OnEvent) ->
             message = _parse(line)
             if message is None:
                 continue
-            if message.get("type") != "result":
-                on_event(message)
-            elif "error" in message:
-                raise AgentCrashed(message["error"])
-            else:
+            if message.get("type") == "result":
                 return message
+            on_event(message)
     except (ConnectionError, ValueError) as error:
         raise AgentCrashed(f"the agent's supervisor broke off: {error}") from error
     raise AgentCrashed("the agent's supervisor ended in the middle of a job")

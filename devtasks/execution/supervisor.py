@@ -34,6 +34,7 @@ MAX_OUTPUT = 65_536
 MAX_FILE = 1 << 30
 """Bytes that one file written by a job may grow to."""
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.02
 
@@ -129,13 +130,11 @@ class Supervisor:
         self._preload.join()  # forking is safe only while this is the single thread
         request = AgentRequest.model_validate(job["request"])
         started = time.monotonic()
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(read)
-            _converse(request, self._answers, write)
-        os.close(write)
-        with os.fdopen(read, "rb") as results:
+        # A file and not a pipe, which is full at 64 KiB while nobody reads it yet.
+        with tempfile.TemporaryFile() as results:
+            pid = os.fork()
+            if pid == 0:
+                _converse(request, self._answers, results)
             status: list[int] = []
 
             def ended() -> bool:
@@ -149,6 +148,7 @@ class Supervisor:
                 stopped = AgentResult(status=AgentStatus.DEADLINE, seconds=time.monotonic() - started)
                 return {"result": stopped.model_dump(mode="json")}
             kill_descendants()
+            results.seek(0)
             if line := results.readline():
                 return {"result": json.loads(line)}
         return {"error": f"the agent's process ended with {_ending(status[0])} and no result"}
@@ -182,11 +182,13 @@ def _preload() -> None:
     agent.preload()
 
 
-def _converse(request: AgentRequest, answers: IO[bytes], result_fd: int) -> None:
+def _converse(request: AgentRequest, answers: IO[bytes], results: IO[bytes]) -> None:
     """Run the conversation in this forked child, which never returns."""
     code = 1
     try:
         os.setsid()
+        if sys.platform == "linux":  # so that our end of the protocol closes with the supervisor
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         import random
@@ -200,8 +202,8 @@ def _converse(request: AgentRequest, answers: IO[bytes], result_fd: int) -> None
             answers.write(json.dumps(event).encode() + b"\n")
 
         result = run_conversation(request, emit)
-        with os.fdopen(result_fd, "wb") as pipe:
-            pipe.write(result.model_dump_json().encode() + b"\n")
+        results.write(result.model_dump_json().encode() + b"\n")
+        results.flush()
         code = 0
     finally:
         sys.stdout.flush()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import supervisors
+from processes import alive, supervisors
 
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Command, CommandResult
@@ -15,9 +15,12 @@ _MARKS = itertools.count(900_000)
 
 
 @pytest.fixture
-def mark() -> str:
-    """Seconds to sleep, too many to end by itself, by which the sleeping process is found."""
-    return f"{next(_MARKS)}.{os.getpid()}"
+def mark() -> Iterator[str]:
+    """Seconds to sleep, too many to end by itself, by which the sleeping process is found; none outlives its test."""
+    mark = f"{next(_MARKS)}.{os.getpid()}"
+    yield mark
+    for process in alive(mark):
+        process.kill()
 
 
 class Stage:

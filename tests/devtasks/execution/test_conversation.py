@@ -112,7 +112,9 @@ def test_an_agent_works_to_its_end_and_tells_what_it_does(stage: Any) -> None:
 
 
 def test_neither_token_nor_key_is_within_the_agent_s_reach(stage: Any) -> None:
-    look = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' > processes; env > shell; echo ok"
+    look = (
+        "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' > processes; env > shell; echo ok"
+    )
 
     async def act() -> None:
         async with scene(stage, shell(look), {"finish": "Seen."}) as on:

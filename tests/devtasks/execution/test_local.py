@@ -15,9 +15,10 @@ from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Command
 from devtasks.execution.supervisor import MAX_OUTPUT
 
-# Leaves a process behind that has a session of its own and no parent, as a daemon has.
+# Leaves a process behind that has a session of its own and no parent, as a daemon has, and that does not end if asked.
 DAEMON = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
@@ -35,7 +36,7 @@ def test_the_environment_is_scrubbed(stage: Any) -> None:
     assert (environment["HOME"], environment["TMPDIR"]) == (str(stage.folder / "home"), str(stage.folder / "tmp"))
     assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
     known = {"PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "GIVEN", "PYTHONUTF8", "GIT_CEILING_DIRECTORIES"}
-    libraries = {"LITELLM_LOCAL_MODEL_COST_MAP", "LOG_AUTO_CONFIG", "OPENHANDS_SUPPRESS_BANNER"}
+    libraries = {"NO_COLOR", "LITELLM_LOCAL_MODEL_COST_MAP", "LOG_AUTO_CONFIG", "OPENHANDS_SUPPRESS_BANNER"}
     set_by_them = {name for name in environment if name.startswith(("LC_", "LITELLM_", "TIKTOKEN_", "KMP_"))}
     assert set(environment) <= known | libraries | set_by_them
 
