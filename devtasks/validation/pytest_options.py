@@ -1,6 +1,7 @@
 """The part of a project's pytest options that decides which tests there are and how they are imported."""
 
 import configparser
+import os
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,13 +18,14 @@ def kept_options(workspace: Path) -> tuple[str, ...]:
     """Return the kept options of the `addopts` that pytest would use at the workspace's root.
 
     The others (reports, coverage, parallel runs, options of plugins that the sandbox need not have) are left out.
+    Where the workspace has no settings for pytest, it is told so, lest it look for some in the folders above.
     """
     for name, read in _READERS.items():
         content = read_bounded(workspace / name)
         addopts = read(content.decode(errors="replace")) if content is not None else None
         if addopts is not None:
             return tuple(_kept(addopts))
-    return ()
+    return ("-c", os.devnull)
 
 
 def _kept(addopts: list[str]) -> Iterator[str]:

@@ -139,8 +139,10 @@ class SuiteRunner:
     def _pytest_options(self, folder: Path) -> tuple[str, ...]:
         ini = ("addopts=", "required_plugins=", f"faulthandler_timeout={self.seconds * _STACK_AT:.2f}")
         overrides = (part for option in ini for part in ("-o", option))
-        plain = ("-p", "no:cacheprovider", "--color=no", f"--rootdir={self.workspace}", f"--basetemp={folder / 'tmp'}")
-        return (*plain, *overrides, *kept_options(self.workspace))
+        plain = ("-p", "no:cacheprovider", "--color=no", f"--basetemp={folder / 'tmp'}")
+        # What lies above the workspace is not the project's: neither its settings nor its conftest.py count.
+        here = (f"--rootdir={self.workspace}", f"--confcutdir={self.workspace}")
+        return (*plain, *here, *overrides, *kept_options(self.workspace))
 
     def _suite_run(self, result: CommandResult, report: bytes | None) -> SuiteRun:
         try:

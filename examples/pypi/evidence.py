@@ -46,7 +46,7 @@ def gather(package: Package, repository: Path, report: TaskReport, folder: Path)
     git = Git.at(clone)
     git.run("checkout", "--quiet", report.branch)
     problems += _delivered(package, report, git)
-    code, output = _python(clone, "-m", "pytest", "-q", "-p", "no:cacheprovider", *package.added)
+    code, output = _python(clone, "-m", "pytest", "-o", "addopts=-q", "-p", "no:cacheprovider", *package.added)
     tests = output.strip().rsplit("\n", 1)[-1]
     problems += [f"the delivered tests do not pass: {tests}"] if code else []
     after = _coverage(package, clone)

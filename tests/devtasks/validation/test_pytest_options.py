@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from devtasks.validation.pytest_options import kept_options
@@ -38,10 +40,14 @@ def test_the_first_file_that_configures_pytest_wins(tmp_path):
         ("pyproject.toml", "[tool]\npytest = 3\n"),
         ("pyproject.toml", "[project]\nname = 'x'\n"),
         ("pytest.ini", "addopts = -k x\n"),
-        ("pytest.ini", "[pytest]\naddopts = -k 'x\n"),
         ("setup.cfg", "[metadata]\nname = x\n"),
     ],
 )
-def test_a_file_that_configures_nothing_gives_none(tmp_path, name, text):
+def test_a_project_without_settings_for_pytest_does_not_get_those_of_a_folder_above(tmp_path, name, text):
     (tmp_path / name).write_text(text)
+    assert kept_options(tmp_path) == ("-c", os.devnull)
+
+
+def test_options_that_cannot_be_split_are_left_out(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -k 'x\n")
     assert kept_options(tmp_path) == ()

@@ -133,3 +133,14 @@ def test_an_interpreter_without_the_tools_is_the_callers_mistake(suite, said):
 
     with pytest.raises(InvalidInput, match="an interpreter that has pytest and coverage"):
         asyncio.run(replace(suite({}, "mod.py"), runner=Bare()).run(["test_a.py"]))
+
+
+def test_the_settings_of_a_project_around_the_workspace_do_not_reach_into_it(suite, tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\npython_files = ["check_*.py"]\n')
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('not this project')\n")
+    project = suite(
+        {"mod.py": CODE, "test_mod.py": "import mod\n\n\ndef test_one():\n    assert mod.one() == 1\n"}, "mod.py"
+    )
+    run = asyncio.run(project.run())
+    assert [case.nodeid for case in run.cases] == ["test_mod.py::test_one"]
+    assert run.problem is None
