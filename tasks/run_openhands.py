@@ -1,6 +1,7 @@
 """The step in which the agent works."""
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from prefect import get_run_logger, task
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult
 from devtasks.model_selector import Candidate
 from devtasks.validation.conventions import python_path
+from devtasks.validation.pytest_options import own_settings
 from devtasks.workspace import Workspace
 from tasks.options import RETRIED
 from tasks.run import Run
@@ -43,7 +45,12 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
         base_url=run.gateway.base_url,
         token=run.gateway.token,
         message=assignment.message,
-        environment={"PYTHONPATH": python_path(workspace.path)},
+        # As the validator runs them: the project's own code first, nothing of the folders above, nothing left behind.
+        environment={
+            "PYTHONPATH": python_path(workspace.path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_ADDOPTS": shlex.join(own_settings(workspace.path)),
+        },
         max_iterations=run.task.limits.iterations,
         max_input_tokens=candidate.capability.context_length,
         max_output_tokens=min(run.settings.max_output_tokens, candidate.capability.context_length // 4),

@@ -18,14 +18,24 @@ def kept_options(workspace: Path) -> tuple[str, ...]:
     """Return the kept options of the `addopts` that pytest would use at the workspace's root.
 
     The others (reports, coverage, parallel runs, options of plugins that the sandbox need not have) are left out.
-    Where the workspace has no settings for pytest, it is told so, lest it look for some in the folders above.
     """
+    return tuple(_kept(_addopts(workspace) or []))
+
+
+def own_settings(workspace: Path) -> tuple[str, ...]:
+    """Return the options that keep pytest from settings, conftest.py files and caches of the folders above."""
+    here = ("-p", "no:cacheprovider", f"--rootdir={workspace}", f"--confcutdir={workspace}")
+    return here if _addopts(workspace) is not None else (*here, "-c", os.devnull)
+
+
+def _addopts(workspace: Path) -> list[str] | None:
+    """Return the `addopts` of the first file that configures pytest; None where none does."""
     for name, read in _READERS.items():
         content = read_bounded(workspace / name)
         addopts = read(content.decode(errors="replace")) if content is not None else None
         if addopts is not None:
-            return tuple(_kept(addopts))
-    return ("-c", os.devnull)
+            return addopts
+    return None
 
 
 def _kept(addopts: list[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from devtasks.execution.runtime import Command, CommandResult, CommandRunner
 from devtasks.task import DevTask
 from devtasks.validation.conventions import python_path
 from devtasks.validation.junit import Case, parse_junit
-from devtasks.validation.pytest_options import kept_options
+from devtasks.validation.pytest_options import kept_options, own_settings
 from devtasks.validation.reports import read_bounded, tail
 from devtasks.validation.target_coverage import TargetCoverage, parse_coverage
 
@@ -139,10 +139,8 @@ class SuiteRunner:
     def _pytest_options(self, folder: Path) -> tuple[str, ...]:
         ini = ("addopts=", "required_plugins=", f"faulthandler_timeout={self.seconds * _STACK_AT:.2f}")
         overrides = (part for option in ini for part in ("-o", option))
-        plain = ("-p", "no:cacheprovider", "--color=no", f"--basetemp={folder / 'tmp'}")
-        # What lies above the workspace is not the project's: neither its settings nor its conftest.py count.
-        here = (f"--rootdir={self.workspace}", f"--confcutdir={self.workspace}")
-        return (*plain, *here, *overrides, *kept_options(self.workspace))
+        plain = ("--color=no", f"--basetemp={folder / 'tmp'}")
+        return (*plain, *own_settings(self.workspace), *overrides, *kept_options(self.workspace))
 
     def _suite_run(self, result: CommandResult, report: bytes | None) -> SuiteRun:
         try:

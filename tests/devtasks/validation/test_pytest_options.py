@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from devtasks.validation.pytest_options import kept_options
+from devtasks.validation.pytest_options import kept_options, own_settings
 
 ADDOPTS = "--cov=pkg -n 4 --import-mode=importlib -m 'not slow' -q"
 KEPT = ("--import-mode=importlib", "-m", "not slow")
@@ -20,6 +20,7 @@ CONFIGURATIONS = {
 def test_what_decides_about_tests_is_kept_and_plugins_options_are_not(tmp_path, name):
     (tmp_path / name.partition(" ")[0]).write_text(CONFIGURATIONS[name])
     assert kept_options(tmp_path) == KEPT
+    assert "-c" not in own_settings(tmp_path)
 
 
 def test_an_option_and_its_value_may_be_apart(tmp_path):
@@ -45,7 +46,8 @@ def test_the_first_file_that_configures_pytest_wins(tmp_path):
 )
 def test_a_project_without_settings_for_pytest_does_not_get_those_of_a_folder_above(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    assert kept_options(tmp_path) == ("-c", os.devnull)
+    assert kept_options(tmp_path) == ()
+    assert own_settings(tmp_path)[-2:] == ("-c", os.devnull)
 
 
 def test_options_that_cannot_be_split_are_left_out(tmp_path):
