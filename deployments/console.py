@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun, Log
 
+    from devtasks.metrics_collector import ModelMetrics, SystemMetrics
     from devtasks.report import TaskReport
 
 out = Console(highlight=False)
@@ -95,6 +96,23 @@ def print_report(report: "TaskReport") -> None:
     for label, value in ((patch, report.diff_path), ("branch", report.branch), ("isolation", report.isolation)):
         if value:
             out.print(f"{label}: {escape(value)}", soft_wrap=True)
+
+
+def print_metrics(system: "SystemMetrics", models: "Iterable[ModelMetrics]", *, simulated: bool) -> None:
+    """Print the sums over all tasks and one row for each model; each rate stands beside its sample size."""
+    mark = " (simulated)" if simulated else ""
+    out.print(
+        f"{system.accepted_tasks} of {system.tasks} tasks accepted{mark}, {system.attempts} attempts, "
+        f"{system.llm_calls} calls, {system.prompt_tokens + system.completion_tokens:,} tokens, ${system.cost_usd:.4f}"
+    )
+    table = Table("model", "accepted", "mean score", "p50 s", "p95 s", "cost", "failures", box=None, pad_edge=False)
+    for model in models:
+        failures = ", ".join(f"{kind} {count}" for kind, count in model.failures.items())
+        accepted = f"{model.accepted} of {model.attempts}"
+        seconds = (f"{model.p50_seconds:.1f}", f"{model.p95_seconds:.1f}")
+        table.add_row(model.model_id, accepted, f"{model.mean_score:.2f}", *seconds, f"${model.cost_usd:.4f}", failures)
+    if table.row_count:
+        out.print(table)
 
 
 def _print_diff(diff: str) -> None:

@@ -18,7 +18,7 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
@@ -53,10 +53,11 @@ class StackBusy(DevtasksError):
 
 @dataclass(frozen=True)
 class Connection:
-    """How clients reach the stack's server; `auth` is `user:password`, None for a server that asks for none."""
+    """How clients reach the stack: its server, with `auth` as `user:password` if it asks for one, and its ledger."""
 
     api_url: str
     auth: str | None
+    ledger_url: str | None = None
 
     @property
     def ui_url(self) -> str:
@@ -80,7 +81,7 @@ def write_connection(folder: Path, connection: Connection) -> None:
     """Write the connection to files that only the user may read: `client.env` for shells, `client.json` for us."""
     lines = "".join(f"export {name}='{value}'\n" for name, value in connection.variables().items())
     _write_private(folder / "client.env", lines)
-    _write_private(folder / "client.json", json.dumps({"api_url": connection.api_url, "auth": connection.auth}))
+    _write_private(folder / "client.json", json.dumps(asdict(connection)))
 
 
 def read_connection(folder: Path) -> Connection | None:
@@ -135,7 +136,8 @@ class Stack:
         if not self.config.database_url:
             self.ledger_url = self.postgres.url("devtasks")
         port = _free_port(self.folder / "port")
-        self.connection = Connection(f"http://127.0.0.1:{port}/api", f"devtasks:{secrets.token_urlsafe(24)}")
+        password = secrets.token_urlsafe(24)
+        self.connection = Connection(f"http://127.0.0.1:{port}/api", f"devtasks:{password}", self.ledger_url)
         exits.push_async_callback(self._end_server)
         await self.start_server()
         write_connection(self.folder, self.connection)

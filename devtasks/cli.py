@@ -9,13 +9,15 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.markup import escape
 
-from deployments.console import err, out, print_report, say, say_nothing, show_progress, until_signal
+from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
 from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskPriority
@@ -213,6 +215,39 @@ def get_status(task: Annotated[str, Parameter(help="A flow run's id or name.")],
     report = until_signal(run())
     _print(report, json=json)
     return 0 if report else INTERRUPTED
+
+
+@app.command
+def metrics(
+    *,
+    simulated: Annotated[bool, Parameter(negative="", help="Sum up the simulated attempts instead.")] = False,
+    json: Json = False,
+) -> int:
+    """Sum up what the ledger holds: tasks, acceptance, calls and cost, by model.
+
+    The ledger is DEVTASKS_DATABASE_URL's, the one of the stack that is up, or the SQLite file under DEVTASKS_HOME.
+    """
+    from deployments.stack import read_connection
+    from devtasks.ledger import Ledger
+    from devtasks.metrics_collector import MetricsCollector
+
+    config = OpenHandsConfig.from_env()
+    connection = read_connection((config.home / STACK).expanduser().resolve())
+    url = config.database_url or (connection and connection.ledger_url) or config.ledger_url
+
+    async def run() -> MetricsCollector:
+        async with Ledger.open(url) as ledger:
+            return MetricsCollector(await ledger.attempts(), simulated=simulated)
+
+    collector = until_signal(run())
+    if collector is None:
+        return INTERRUPTED
+    if json:
+        document = {"system": asdict(collector.system()), "models": [asdict(model) for model in collector.models()]}
+        sys.stdout.write(dumps(document, indent=2) + "\n")
+    else:
+        print_metrics(collector.system(), collector.models(), simulated=simulated)
+    return 0
 
 
 def stack_folder(config: OpenHandsConfig, name: str) -> Path:

@@ -1,12 +1,17 @@
 """The command line as a person meets it: help, and one message with the right exit code for a mistake."""
 
+import asyncio
+import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from devtasks import cli
+from devtasks.ledger import Ledger
+from devtasks.metrics_collector import ExecutionMetrics
 
 SUBMIT = ("submit-task", "--category", "unit_test", "--description", "x")
 
@@ -27,7 +32,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
 
 
-@pytest.mark.parametrize("command", ["up", "demo", "setup", "submit-task", "get-status"])
+@pytest.mark.parametrize("command", ["up", "demo", "setup", "submit-task", "get-status", "metrics"])
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,3 +88,42 @@ def test_without_any_server_the_message_says_how_to_get_one() -> None:
     assert done.returncode == 3
     assert "devtasks up" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_metrics_sum_up_the_ledger_and_leave_simulated_attempts_out_unless_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DEVTASKS_DATABASE_URL", f"sqlite:///{tmp_path}/ledger.db")
+    attempt = ExecutionMetrics(
+        task_id="t",
+        flow_run_id="r",
+        attempt=1,
+        category="unit_test",
+        target_file="a.py",
+        model_requested="acme/coder:free",
+        model_served=None,
+        simulated=True,
+        isolation="local",
+        outcome="accepted",
+        failure=None,
+        score=0.9,
+        findings=(),
+        llm_calls=3,
+        iterations=3,
+        prompt_tokens=10,
+        completion_tokens=1,
+        cost_usd=0.0,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        seconds=2.0,
+    )
+
+    async def record() -> None:
+        async with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+            await ledger.record_attempt(attempt)
+
+    asyncio.run(record())
+    assert run(monkeypatch, "metrics") == 0
+    assert "0 of 0 tasks accepted" in capsys.readouterr().out
+    assert run(monkeypatch, "metrics", "--simulated", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["system"]["accepted_tasks"], shown["models"][0]["model_id"]) == (1, "acme/coder:free")
