@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import anyio
 import prefect.context
 from prefect.logging.configuration import setup_logging
 from prefect.runner import (
@@ -84,6 +85,20 @@ def starting_with(run_process: RunProcess) -> Generator[None]:
 
 async def _dispatch(command: list[str], **options: Any) -> Any:
     return await (_start.get() or stock_run_process)(command, **options)
+
+
+class WithoutRunsUnderWay:
+    """A worker's part that leaves out runs whose earlier process has not ended: resumed just after their suspension.
+
+    Prefect's own worker dies of such a run when it has a limit ("this borrower is already holding ...").
+    """
+
+    async def _submit_scheduled_flow_runs(self, flow_run_response: list[Any]) -> list[Any]:
+        worker, above = cast(Any, self), cast(Any, super())
+        limiter: anyio.CapacityLimiter | None = worker._limiter
+        held = limiter.statistics().borrowers if limiter else ()
+        fresh = [each for each in flow_run_response if each.flow_run.id not in held]
+        return await above._submit_scheduled_flow_runs(fresh)
 
 
 def names_command(configuration: ProcessJobConfiguration) -> bool:

@@ -77,7 +77,7 @@ class PreforkJobConfiguration(ProcessJobConfiguration):
         self.env |= environment.withheld(os.environ, given)
 
 
-class PreforkWorker(ProcessWorker):
+class PreforkWorker(private.WithoutRunsUnderWay, ProcessWorker):
     """Runs flow runs as forks of a server process that has Prefect and the other libraries imported."""
 
     type = "prefork"

@@ -97,8 +97,8 @@ async def times_out(folder: str) -> None:
 
 @flow(**HOOKS)
 async def suspends(folder: str) -> None:
-    await suspend_flow_run(timeout=300, key="once")
     announce(folder)
+    await suspend_flow_run(timeout=300, key="once")
 
 
 @flow(**HOOKS)

@@ -11,7 +11,6 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import httpx
 from harness import clean_environment
@@ -19,10 +18,10 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Scheduled
+from prefect.workers.process import ProcessWorker
 
 from deployments.postgres import EmbeddedPostgres
 from deployments.prefork.worker import PreforkWorker
-from prefect.workers.process import ProcessWorker
 
 SUPPORT = Path(__file__).parent
 TYPES = {each.type: each for each in (ProcessWorker, PreforkWorker)}
@@ -138,6 +137,3 @@ def _wait_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def ended(flow_run: FlowRun) -> bool:
     return flow_run.state is not None and flow_run.state.is_final()
-
-
-FlowRunId = UUID
