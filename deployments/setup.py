@@ -11,13 +11,15 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
+from deployments.prefork.worker import PreforkWorker
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError
 from devtasks.task import TaskPriority
 
 POOL = "devtasks"
 
-POOL_TYPE = "process"
+POOL_TYPE = "prefork"
+"""A pool of type `process` from an earlier set-up keeps its type, which Prefect cannot change: our worker serves it."""
 
 QUEUE_PRIORITIES: Mapping[str, int] = {
     TaskPriority.CRITICAL: 1,
@@ -45,8 +47,9 @@ async def set_up(config: OpenHandsConfig, environment: Mapping[str, str]) -> Non
 async def set_up_pool() -> None:
     """Make the work pool and its queues, and give each queue its priority, also where it exists with another."""
     async with get_client() as client:
+        template = PreforkWorker.get_default_base_job_template()
         with suppress(ObjectAlreadyExists):
-            await client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE))
+            await client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE, base_job_template=template))
         for name, priority in QUEUE_PRIORITIES.items():
             with suppress(ObjectAlreadyExists):
                 await client.create_work_queue(name=name, priority=priority, work_pool_name=POOL)

@@ -162,8 +162,8 @@ class Stack:
 
     async def start_worker(self, limit: int) -> Process:
         """Start a worker on the pool's queues."""
-        command = ("worker", "start", "--pool", "devtasks", "--limit", str(limit), "--install-policy", "never")
-        return await self._spawn("worker", command, {})
+        options = ("--pool", "devtasks", "--type", "prefork", "--limit", str(limit), "--install-policy", "never")
+        return await self._spawn("worker", ("worker", "start", *options), {})
 
     async def _spawn(self, name: str, command: tuple[str, ...], variables: dict[str, str]) -> Process:
         # Its own session: a Ctrl-C reaches only this process, which then ends its children in order.

@@ -11,17 +11,21 @@ that would run in the new process is called as it is, except for its one `exec`.
 import os
 import runpy
 import signal
+import ssl
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, cast
 
 import anyio
 import prefect.context
+from prefect.client import orchestration
 from prefect.logging.configuration import setup_logging
 from prefect.runner import (
     _starter_engine,
@@ -40,8 +44,17 @@ ENGINE = "prefect.engine"
 SUPERVISOR = "prefect.runner._workspace_supervisor"
 BOOTSTRAP = Path(_workspace_runtime_bootstrap.__file__)
 
-PRELOAD = (ENGINE, "prefect.flow_engine", SUPERVISOR, "prefect.runner._workspace_runtime_bootstrap")
-"""The modules that a flow run's process imports first."""
+PRELOAD = (
+    *(
+        ENGINE,
+        "prefect.flow_engine",
+        SUPERVISOR,
+        "prefect.runner._workspace_runtime_bootstrap",
+        "prefect.workers.process",
+    ),
+    *("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "encodings.idna"),
+)
+"""The modules that Prefect imports in a flow run's process, at its start or lazily."""
 
 drain_process_output = processutils._drain_process_output
 
@@ -121,10 +134,36 @@ def interrupt_is_ignored() -> bool:
     return found.get("original_handler") is signal.SIG_IGN
 
 
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that Prefect's settings and logging may depend on."""
+    return {name: value for name, value in environment.items() if not name.startswith(("PREFECT__", "PYTHONPATH"))}
+
+
 def renew_settings() -> None:
-    """Let Prefect read its settings and set up its logging from the environment that is in force now."""
+    """Let Prefect read its settings and set up its logging from the environment that is in force now: 0.15 s."""
     prefect.context.refresh_global_settings_context()
     setup_logging(incremental=False)
+
+
+class _SharedTls(ModuleType):
+    """The module `ssl` as Prefect's client uses it, with one context for each certificate file."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ssl, name)
+
+    @staticmethod
+    def create_default_context(*, cafile: str | None = None) -> ssl.SSLContext:
+        return _context_of(cafile) if cafile else ssl.create_default_context()
+
+
+@cache
+def _context_of(cafile: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=cafile)
+
+
+def share_tls_contexts() -> None:
+    """Let Prefect's clients in this process share their TLS context: making one costs 25 ms, a run makes nine."""
+    orchestration.ssl = _SharedTls("ssl")  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
 
 
 @dataclass(frozen=True)

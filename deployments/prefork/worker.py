@@ -98,6 +98,7 @@ class PreforkWorker(private.WithoutRunsUnderWay, ProcessWorker):
         if can_fork():
             if private.interrupt_is_ignored() and (task := asyncio.current_task()):
                 asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+            private.share_tls_contexts()
             self._servers.prepare()
             self._resources.push_async_callback(self._servers.close)
         await super().__aenter__()
