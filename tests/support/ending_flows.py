@@ -108,15 +108,6 @@ async def outlives_worker(folder: str) -> None:
         await asyncio.sleep(0.1)
 
 
-@flow
-async def looks_around(folder: str) -> None:
-    import project_code
-
-    found = {"environment": dict(os.environ), "folder": str(Path.cwd()), "version": project_code.VERSION}
-    (Path(folder) / "found.json").write_text(json.dumps(found))
-    announce(folder)
-
-
 @flow(**HOOKS)
 async def grows(folder: str) -> None:
     announce(folder)

@@ -45,28 +45,37 @@ class PrefectStack:
             await client.create_work_pool(WorkPoolCreate(name=name, type=worker_type, base_job_template=template))
 
     async def submit(
-        self, client: PrefectClient, pool: str, entrypoint: str, parameters: dict[str, Any], **job_variables: Any
+        self,
+        client: PrefectClient,
+        pool: str,
+        entrypoint: str,
+        parameters: dict[str, Any],
+        *,
+        code: Path = SUPPORT,
+        **job_variables: Any,
     ) -> FlowRun:
-        """Deploy a flow of a file in this folder (`file.py:flow`) to a pool, and create a run of it."""
+        """Deploy a flow of a file in a folder (`file.py:flow`) to a pool, and create a run of it."""
         flow_id = await client.create_flow_from_name(entrypoint.rpartition(":")[2].replace("_", "-"))
         deployment = await client.create_deployment(
             flow_id,
             f"{pool}-{secrets.token_hex(4)}",
             entrypoint=entrypoint,
-            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(SUPPORT)}}],
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(code)}}],
             work_pool_name=pool,
             job_variables=job_variables,
         )
         return await client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled())
 
     @contextlib.contextmanager
-    def worker(self, pool: str, *options: str, **variables: str) -> Generator[subprocess.Popen[bytes]]:
-        """Run a worker on a pool as a script would in its background (SIGINT ignored); its log is POOL.log."""
-        script = 'trap "" INT; exec "$@"'
+    def worker(
+        self, pool: str, *options: str, in_background: bool = False, **variables: str
+    ) -> Generator[subprocess.Popen[bytes]]:
+        """Run a worker on a pool, where wanted as in a script's background (SIGINT ignored); its log is POOL.log."""
+        prefix = ("sh", "-c", 'trap "" INT; exec "$@"', "sh") if in_background else ()
         command = (sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", pool, *options)
         with (self.folder / f"{pool}.log").open("ab") as log:
             process = subprocess.Popen(
-                ["sh", "-c", script, "sh", *command],
+                (*prefix, *command),
                 env=self.variables | variables,
                 stdout=log,
                 stderr=log,
