@@ -42,6 +42,14 @@ format: $(READY) ## Format the code, and mend what the linter can
 prove-pypi: $(READY) ## Run tasks on three packages from PyPI, with simulated models
 	@.venv/bin/python examples/pypi/prove.py
 
+.PHONY: bench-worker
+bench-worker: $(READY) ## Measure the prefork worker beside Prefect's own; 15 minutes on an idle machine
+	@PYTHONPATH=tests/support .venv/bin/python benchmarks/worker.py
+
+.PHONY: soak-worker
+soak-worker: $(READY) ## Run 500 flow runs through one prefork worker, and look for growth
+	@PYTHONPATH=tests/support .venv/bin/python benchmarks/worker.py soak
+
 .PHONY: clean
 clean: ## Remove the demo's and the stack's state (not the set-up)
 	@rm -rf .devtasks
