@@ -234,11 +234,16 @@ def soak(*, runs: Annotated[int, Parameter(help="Flow runs through one worker.")
     found = asyncio.run(main())
     rows = [("after runs", *found[0])]
     rows += [(str((number + 1) * runs // 10), *map(str, each.values())) for number, each in enumerate(found)]
-    middle, last = found[len(found) // 2 - 1], found[-1]
+    half = len(found) // 2
+
+    def growth(name: str) -> int:
+        """Return by how much the least of the second half exceeds that of the first."""
+        return min(each[name] for each in found[half:]) - min(each[name] for each in found[1:half])
+
     aims = [
-        Aim("growth of memory over the second half, MB", last["rss_mb"] - middle["rss_mb"], 10, "at most"),
-        Aim("growth in threads over the second half", last["threads"] - middle["threads"], 0, "at most"),
-        Aim("growth in open files over the second half", last["open_files"] - middle["open_files"], 0, "at most"),
+        Aim("growth of the worker's memory, MB", growth("rss_mb"), 10, "at most"),
+        Aim("growth in its threads", growth("threads"), 0, "at most"),
+        Aim("growth in its open files", growth("open_files"), 0, "at most"),
         Aim("zombie processes", max(each["zombies"] for each in found), 0, "at most"),
     ]
     return finish("worker-soak", where, rows, found, aims)
