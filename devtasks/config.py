@@ -8,6 +8,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from devtasks.errors import InvalidInput
 
+AGENT_SERVER = "DEVTASKS_AGENT_SERVER"
+"""The variable with the address of a preloaded server for agents; a worker that has one sets it for its runs."""
+
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
 
 
@@ -23,6 +26,7 @@ class OpenHandsConfig(BaseSettings):
     timeout: Annotated[float | None, Field(alias="OPENHANDS_TIMEOUT", gt=0, le=86_400)] = None
     database_url: Annotated[str | None, Field(alias="DEVTASKS_DATABASE_URL")] = None
     home: Annotated[Path, Field(alias="DEVTASKS_HOME")] = Path(".devtasks")
+    agent_server: Annotated[Path | None, Field(alias=AGENT_SERVER)] = None
     prefect_api_url: Annotated[str | None, Field(alias="PREFECT_API_URL")] = None
 
     @classmethod

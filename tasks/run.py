@@ -54,7 +54,7 @@ async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime
         async with (
             Ledger.open(config.ledger_url) as ledger,
             Gateway(flow_run_id=flow_run_id, base_url=keys.base_url, key=keys.api_key, limits=task.limits) as gateway,
-            LocalRuntime(folder.work) as local,
+            LocalRuntime(folder.work, server=config.agent_server) as local,
         ):
             yield Run(
                 task=task,

@@ -10,14 +10,21 @@ from typing import Any
 from deployments.prefork import private
 
 
+def prepare(settings: Mapping[str, str]) -> None:
+    """Do in the server what every flow run with these settings would do anew."""
+    before = dict(os.environ)
+    os.environ.update(settings)
+    private.renew_settings()
+    private.share_tls_contexts()
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def main(request: Mapping[str, Any]) -> int:
     """Run one job and return its exit code; a flow run's engine may also leave by SystemExit or a signal."""
     own = {str(Path(entry).absolute()) for entry in _entries(os.environ)}
     site = [entry for entry in sys.path if entry not in own]
-    private.share_tls_contexts()
-    environment: Mapping[str, str] = request["environment"]
-    become(environment, Path(request["folder"]), site)
-    private.renew_settings()
+    become(request["environment"], Path(request["folder"]), site)
     if request["kind"] == "hook":
         return private.run_hook(request["arguments"])
     launch = private.supervise(*request["arguments"])
@@ -26,8 +33,6 @@ def main(request: Mapping[str, Any]) -> int:
     if not launch.is_engine():
         launch.execute()
     become(launch.environment, launch.folder, site)
-    if private.settings_of(launch.environment) != private.settings_of(environment):  # a pull step changed it
-        private.renew_settings()
     private.run_engine()
     return 0
 
@@ -41,6 +46,7 @@ def become(environment: Mapping[str, str], folder: Path, site: list[str]) -> Non
     sys.path[:] = [str(folder), *_entries(environment), *site]
     for name in [name for name in sys.modules if name.partition(".")[0] == "deployments"]:
         del sys.modules[name]  # a project may have a package of that name: nothing of ours stands in its way
+    private.renew_settings()
 
 
 def _entries(environment: Mapping[str, str]) -> list[str]:

@@ -9,6 +9,7 @@ that would run in the new process is called as it is, except for its one `exec`.
 # pyright: reportPrivateUsage=false
 
 import os
+import re
 import runpy
 import signal
 import ssl
@@ -24,6 +25,7 @@ from types import ModuleType
 from typing import Any, Literal, cast
 
 import anyio
+import certifi
 import prefect.context
 from prefect.client import orchestration
 from prefect.logging.configuration import setup_logging
@@ -33,6 +35,7 @@ from prefect.runner import (
     _workspace_runtime_bootstrap,
     _workspace_supervisor,
 )
+from prefect.settings import get_current_settings
 from prefect.utilities import processutils
 from prefect.utilities.processutils import run_process as stock_run_process
 from prefect.workers.process import ProcessJobConfiguration
@@ -55,8 +58,6 @@ PRELOAD = (
     *("anyio._backends._asyncio", "pydantic.v1", "rich._emoji_codes", "encodings.idna"),
 )
 """The modules that Prefect imports in a flow run's process, at its start or lazily."""
-
-drain_process_output = processutils._drain_process_output
 
 OUT_OF_MEMORY = 247
 """The exit code that Prefect's own table explains with high memory usage."""
@@ -134,15 +135,45 @@ def interrupt_is_ignored() -> bool:
     return found.get("original_handler") is signal.SIG_IGN
 
 
-def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that Prefect's settings and logging may depend on."""
-    return {name: value for name, value in environment.items() if not name.startswith(("PREFECT__", "PYTHONPATH"))}
+def settings_environment() -> dict[str, str]:
+    """Return the variables that Prefect adds to a flow run's environment for the settings in force here."""
+    return get_current_settings().to_environment_variables(exclude_unset=True)
+
+
+def is_setting(name: str) -> bool:
+    """Whether Prefect's settings or its logging may be read from this variable; not those of one flow run."""
+    return name in ("HOME", "SSL_CERT_FILE") or bool(re.match(r"PREFECT_(?!_)", name, re.IGNORECASE))
+
+
+Sources = tuple[Mapping[str, str], Sequence[str | int | None]]
+
+
+def settings_sources(variables: Mapping[str, str]) -> Sources:
+    """Return, as a value that can be compared, all that Prefect would read its settings and logging from here.
+
+    That is the environment, files in the working directory, and those files of the user's that the settings in
+    force name.
+    """
+    pyproject = Path("pyproject.toml")
+    settings = get_current_settings()
+    files = [Path(".env"), Path("prefect.toml"), settings.profiles_path, settings.logging.config_path]
+    if pyproject.is_file() and "tool.prefect" in pyproject.read_text(errors="replace"):
+        files.append(pyproject)
+    found = [str(file.absolute()) if file else None for file in files]
+    times = [file.stat().st_mtime_ns if file and file.is_file() else None for file in files]
+    own = {name: value for name, value in variables.items() if is_setting(name)}
+    return own, [each for file, at in zip(found, times, strict=True) if at for each in (file, at)]
+
+
+_in_force: list[Sources] = []
 
 
 def renew_settings() -> None:
-    """Let Prefect read its settings and set up its logging from the environment that is in force now: 0.15 s."""
-    prefect.context.refresh_global_settings_context()
-    setup_logging(incremental=False)
+    """Let Prefect read its settings and set up its logging as in a new process here; 0.2 s if anything is new."""
+    if settings_sources(os.environ) not in _in_force:
+        prefect.context.refresh_global_settings_context()
+        setup_logging(incremental=False)
+        _in_force[:] = [settings_sources(os.environ)]
 
 
 class _SharedTls(ModuleType):
@@ -162,7 +193,11 @@ def _context_of(cafile: str) -> ssl.SSLContext:
 
 
 def share_tls_contexts() -> None:
-    """Let Prefect's clients in this process share their TLS context: making one costs 25 ms, a run makes nine."""
+    """Let Prefect's clients in this process share their TLS context: making one costs 25 ms, a run makes nine.
+
+    The one for the certificates that the settings in force name is made now, so that forks share it too.
+    """
+    _context_of(get_current_settings().api.ssl_cert_file or certifi.where())
     orchestration.ssl = _SharedTls("ssl")  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
 
 

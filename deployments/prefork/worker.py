@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self, override
@@ -16,7 +15,6 @@ from typing import Any, Self, override
 import anyio
 from anyio.abc import TaskStatus
 from prefect.client.schemas.objects import FlowRun
-from prefect.utilities.processutils import consume_process_output
 from prefect.workers.process import (
     ProcessJobConfiguration,
     ProcessVariables,
@@ -25,9 +23,10 @@ from prefect.workers.process import (
 )
 from pydantic import Field
 
-from deployments.prefork import environment, memory, private
-from deployments.prefork.forked import ForkedProcess
-from deployments.prefork.servers import CannotFork, Job, Servers
+from deployments.prefork import child, environment, memory, private
+from deployments.prefork.servers import Preload, Servers
+from devtasks.execution import agent, local, supervisor
+from devtasks.forkserver.client import CannotFork, ForkedProcess
 
 LIBRARIES = (
     "aiohttp.web",
@@ -45,6 +44,24 @@ LIBRARIES = (
 """What our flows import besides Prefect. Not pandas: it starts threads, after which forking is not safe."""
 
 MEMORY_LIMIT_MB = 4_096
+
+
+def preloads() -> tuple[Preload, Preload]:
+    """Return what the servers for flow runs and for agents have in memory."""
+    settings = {
+        name: value
+        for name, value in {**os.environ, **private.settings_environment()}.items()
+        if private.is_setting(name) and not environment.is_secret(name, value)
+    }
+    server = environment.of_server()
+    flows = Preload(
+        f"{child.__name__}:main", (*private.PRELOAD, *LIBRARIES), server, (f"{child.__name__}:prepare", settings)
+    )
+    # HOME is no folder: OpenHands derives from it, when it is imported, where it looks for a user's own instructions.
+    agents = Preload(
+        f"{supervisor.__name__}:forked", agent.MODULES, server | local.CONSTANTS | {"HOME": "/nonexistent"}
+    )
+    return flows, agents
 
 
 class PreforkVariables(ProcessVariables):
@@ -89,7 +106,7 @@ class PreforkWorker(private.WithoutRunsUnderWay, ProcessWorker):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._servers = Servers((*private.PRELOAD, *LIBRARIES))
+        self._servers = Servers(*preloads())
         self._warned: set[str] = set()
         self._resources = AsyncExitStack()
 
@@ -163,35 +180,39 @@ class Start:
             return await private.stock_run_process(command, **options)
         folder = str(options["cwd"])
         os.stat(folder)  # noqa: PTH116 - a missing folder is the starter's error, with the words of a real start
-        job = Job(program.kind, program.arguments, folder, options["env"])
+        request = {
+            "kind": program.kind,
+            "arguments": program.arguments,
+            "folder": folder,
+            "environment": options["env"],
+        }
         try:
-            process = await self._servers.fork(job, with_output=bool(options.get("stream_output")))
+            process = await self._servers.fork(request, with_output=bool(options.get("stream_output")))
         except CannotFork as reason:
             self._warn(str(reason))
             return await private.stock_run_process(command, **options)
         try:
-            return await self._follow(process, **options)
-        finally:
-            await process.aclose()
+            await self._follow(process, **options)
+        finally:  # an unfinished process is killed, as one that a worker started itself would be
+            with anyio.CancelScope(shield=True):
+                process.kill()
+                await process.wait()
+        return process
 
     async def _follow(
         self,
         process: ForkedProcess,
         *,
-        stream_output: Any = False,
         task_status: Any = None,
         task_status_handler: Callable[[Any], Any] | None = None,
         **_: Any,
-    ) -> ForkedProcess:
+    ) -> None:
         if task_status is not None:
             task_status.started(task_status_handler(process) if task_status_handler else process.pid)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._limit_memory, process)
-            if stream_output:
-                await _copy_output(process, stream_output)
             await process.wait()
             tasks.cancel_scope.cancel()
-        return process
 
     async def _limit_memory(self, process: ForkedProcess) -> None:
         held = await memory.outgrown(process.pid, self._memory_limit)
@@ -200,13 +221,3 @@ class Start:
             f"Its process held {held // memory.MB} MB of memory, more than the {self._memory_limit // memory.MB} MB"
             " of the job variable memory_limit_mb, and was killed."
         )
-
-
-async def _copy_output(process: Any, stream_output: Any) -> None:
-    sinks = (sys.stdout, sys.stderr) if stream_output is True else stream_output
-    try:
-        await consume_process_output(process, *sinks)
-    except Exception:
-        await private.drain_process_output(process)
-        await process.wait()
-        raise

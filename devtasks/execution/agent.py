@@ -26,9 +26,13 @@ QUIET_COMMAND_SECONDS = 120
 """Seconds a command may print nothing before the agent gets its turn back; the SDK's 30 kills long test suites."""
 
 
+MODULES = ("openhands.sdk", "openhands.tools.file_editor", "openhands.tools.terminal")
+"""What a conversation needs."""
+
+
 def preload() -> None:
-    """Import what a conversation needs, so that forks of this process start at once."""
-    for module in ("openhands.sdk", "openhands.tools.file_editor", "openhands.tools.terminal"):
+    """Import MODULES, so that forks of this process start at once."""
+    for module in MODULES:
         importlib.import_module(module)
 
 

@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from devtasks.errors import AgentCrashed
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, Command, CommandResult, OnEvent
+from devtasks.forkserver.client import CannotFork, ForkedProcess, fork
 from devtasks.processes import kill_at_home, kill_tree
 
 MAX_LINE = 8 << 20
@@ -22,21 +25,41 @@ GRACE_SECONDS = 10.0
 HOME = "home"
 """The folder below the run's that is HOME for all that runs there."""
 
+CONSTANTS = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no download at import
+    "LOG_AUTO_CONFIG": "false",
+    "NO_COLOR": "1",  # escape sequences cost tokens
+    "OPENHANDS_SUPPRESS_BANNER": "1",
+    "PYTHONUTF8": "1",
+}
+"""Variables that are the same for every run; some take effect when Python starts or OpenHands is imported."""
+
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
 """The variables of this process that the agent and its commands get to see."""
+
+
+@dataclass(frozen=True)
+class _Supervisor:
+    """The running supervisor and the two directions of its socket."""
+
+    process: Process | ForkedProcess
+    answers: asyncio.StreamReader
+    jobs: asyncio.StreamWriter
 
 
 class LocalRuntime:
     """Runs jobs through one supervisor process, with a scrubbed environment and HOME in the run's folder.
 
-    `folder` is the run's own; its `home` and `tmp` are what the agent gets for HOME and TMPDIR.
+    `folder` is the run's own; its `home` and `tmp` are what the agent gets for HOME and TMPDIR. The supervisor is a
+    fork of the preloaded server at the address `server`, and a new process where none answers there.
     """
 
     isolation = "local"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, server: Path | None = None) -> None:
         self._folder = folder
-        self._process: Process | None = None
+        self._server = server
+        self._current: _Supervisor | None = None
         self._one_job = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -67,24 +90,25 @@ class LocalRuntime:
 
     async def close(self) -> None:
         """End the supervisor and with it every process of this run."""
-        process, self._process = self._process, None
-        if process is None:
+        supervisor, self._current = self._current, None
+        if supervisor is None:
             return
-        if process.stdin:
-            process.stdin.close()
+        process = supervisor.process
+        supervisor.jobs.close()
         try:
             await asyncio.wait_for(process.wait(), GRACE_SECONDS)
         except TimeoutError:
-            await _kill(process)
+            kill_tree(process.pid)
+            await process.wait()
         if process.returncode != 0:
             await asyncio.to_thread(kill_at_home, self._folder / HOME)
 
     async def _do(self, job: dict[str, Any], seconds: float, on_event: OnEvent) -> dict[str, Any]:
         async with self._one_job:
-            process = await self._supervisor()
+            supervisor = await self._supervisor()
             try:
                 async with asyncio.timeout(seconds + GRACE_SECONDS):
-                    answer = await _exchange(process, job, on_event)
+                    answer = await _exchange(supervisor, job, on_event)
             except BaseException as error:
                 # Cancelled, out of time or out of step: this supervisor cannot be spoken to again.
                 await self.close()
@@ -95,46 +119,52 @@ class LocalRuntime:
             raise AgentCrashed(answer["error"])
         return answer
 
-    async def _supervisor(self) -> Process:
-        if self._process is None or self._process.returncode is not None:
-            with (self._folder / "supervisor.log").open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "devtasks.execution.supervisor"),
-                    cwd=self._folder,
-                    env=self._environment(),
-                    stdin=PIPE,
-                    stdout=PIPE,
-                    stderr=log,
-                    start_new_session=True,
-                    limit=MAX_LINE,
-                )
-        return self._process
+    async def _supervisor(self) -> _Supervisor:
+        if self._current is None:
+            mine, theirs = socket.socketpair()
+            with theirs, (self._folder / "supervisor.log").open("ab") as log:
+                try:
+                    process = await self._start(theirs.fileno(), log.fileno())
+                except BaseException:
+                    mine.close()
+                    raise
+            reader, writer = await asyncio.open_connection(sock=mine, limit=MAX_LINE)
+            self._current = _Supervisor(process, reader, writer)
+        return self._current
+
+    async def _start(self, jobs: int, log: int) -> Process | ForkedProcess:
+        environment = self._environment()
+        if self._server:
+            request = {"environment": environment, "folder": str(self._folder)}
+            with contextlib.suppress(CannotFork):
+                return await fork(self._server, request, (jobs, jobs, log))
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "devtasks.execution.supervisor"),
+            cwd=self._folder,
+            env=environment,
+            stdin=jobs,
+            stdout=jobs,
+            stderr=log,
+            start_new_session=True,
+        )
 
     def _environment(self) -> dict[str, str]:
         folders = {"HOME": self._folder / HOME, "TMPDIR": self._folder / "tmp"}
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-        own = {
-            "GIT_CEILING_DIRECTORIES": str(self._folder),  # git never finds a repository above the run's folder
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no download at import
-            "LOG_AUTO_CONFIG": "false",
-            "NO_COLOR": "1",  # escape sequences cost tokens
-            "OPENHANDS_SUPPRESS_BANNER": "1",
-            "PYTHONUTF8": "1",
-        }
+        # git never finds a repository above the run's folder
+        own = CONSTANTS | {"GIT_CEILING_DIRECTORIES": str(self._folder)}
         shown = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         # The agent's `python` and `pytest` are the interpreter that judges it.
         shown["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), shown.get("PATH", os.defpath)])
         return shown | own | {name: str(folder) for name, folder in folders.items()}
 
 
-async def _exchange(process: Process, job: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
-    assert process.stdin
-    assert process.stdout
+async def _exchange(supervisor: _Supervisor, job: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
     try:
-        process.stdin.write(json.dumps(job).encode() + b"\n")
-        await process.stdin.drain()
-        while line := await process.stdout.readline():
+        supervisor.jobs.write(json.dumps(job).encode() + b"\n")
+        await supervisor.jobs.drain()
+        while line := await supervisor.answers.readline():
             message = _parse(line)
             if message is None:
                 continue
@@ -153,11 +183,6 @@ def _parse(line: bytes) -> AgentEvent | None:
         if isinstance(message, dict):
             return message  # pyright: ignore[reportUnknownVariableType]
     return None
-
-
-async def _kill(process: Process) -> None:
-    kill_tree(process.pid)
-    await process.wait()
 
 
 def _ignore(_: AgentEvent) -> None:

@@ -2,7 +2,8 @@
 
 `python -m devtasks.execution.supervisor` reads jobs as JSON lines on standard input and answers with events and one
 result per job as JSON lines on standard output, one job at a time. Conversations are forks of this process, which has
-OpenHands imported (in a thread, while the first commands already run), so only the first of a run pays the import.
+OpenHands imported (in a thread, while the first commands already run), so only the first of a run pays the import; a
+supervisor that is itself the fork of a preloaded server pays nothing.
 
 Nothing outlives a job: this process adopts orphans (Linux's child subreaper) and kills every descendant when a job
 ends, whatever session or process group it fled to. Nothing outlives the run: when standard input closes, because the
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from typing import IO, Any, cast
 
 import psutil
@@ -52,6 +54,16 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints goes to the log, never into the protocol
     with contextlib.suppress(KeyboardInterrupt):
         Supervisor(Jobs(0), answers).serve()
+
+
+def forked(request: Mapping[str, Any]) -> None:
+    """Serve jobs in a fork of a preloaded server, as a new process with this environment and folder would."""
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    time.tzset()
+    tempfile.tempdir = None  # which the import of a library may have settled
+    main()
 
 
 class Jobs:

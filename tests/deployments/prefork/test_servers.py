@@ -12,72 +12,71 @@ import psutil
 import pytest
 
 from deployments.prefork import installed, servers
-from deployments.prefork.forked import LOST
-from deployments.prefork.servers import CannotFork, Job, Servers
+from deployments.prefork.servers import Preload, Servers
+from devtasks.forkserver.client import LOST, CannotFork, ForkedProcess, fork
 
 FAST = ("json",)
 
+PROGRAM = """
+import os, time
+
+def flow(request):
+    print("at work", flush=True)
+    while request["seconds"] is None:
+        time.sleep(1)
+    return request["code"]
+
+def agent(request):
+    return os.getppid() % 256
+"""
+
+
+@pytest.fixture(autouse=True)
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let children run a small program in place of the real ones, from PYTHONPATH."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
 
 @asynccontextmanager
-async def opened(preload: tuple[str, ...] = FAST, **options: Any) -> AsyncGenerator[Servers]:
-    fresh = Servers(preload, **options)
+async def opened(modules: tuple[str, ...] = FAST, **options: Any) -> AsyncGenerator[Servers]:
+    environment = dict(os.environ)
+    flows, agents = Preload("program:flow", modules, environment), Preload("program:agent", FAST, environment)
+    fresh = Servers(flows, agents, **options)
     try:
         yield fresh
     finally:
         await fresh.close()
 
 
-@pytest.fixture
-def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let children run a program of the test's in place of the real one, from PYTHONPATH."""
-    package = tmp_path / "deployments" / "prefork"
-    package.mkdir(parents=True)
-    for folder in (package, package.parent):
-        (folder / "__init__.py").touch()
-    (package / "child.py").write_text(
-        "import time\n"
-        "def main(request):\n"
-        "    kind, arguments = request['kind'], request['arguments']\n"
-        "    print('at work', flush=True)\n"
-        "    while kind == 'wait':\n"
-        "        time.sleep(1)\n"
-        "    return int(arguments[0])\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-
-def job(kind: str, *arguments: str) -> Job:
-    return Job(kind, arguments, "/", {})
+async def start(pool: Servers, code: int | None) -> ForkedProcess:
+    """Fork a child that ends with a code at once, or never."""
+    request = {"code": code, "seconds": None if code is None else 0, "environment": {}}
+    return await pool.fork(request, with_output=False)
 
 
 async def run(pool: Servers, number: int) -> tuple[int, int]:
     """Return a job's server and its exit code."""
-    process = await pool.fork(job("exit", str(number)), with_output=False)
+    process = await start(pool, number)
     assert pool._current
-    server = pool._current.process.pid
+    server = pool._current.flows.process.pid
     return server, await process.wait()
 
 
-pytestmark = pytest.mark.usefixtures("child")
-
-
-def test_a_child_returns_its_exit_code_and_output() -> None:
-    async def main() -> tuple[int, bytes]:
+def test_a_child_returns_its_exit_code_and_writes_to_the_workers_output(capfd: pytest.CaptureFixture[str]) -> None:
+    async def main() -> int:
         async with opened() as pool:
-            process = await pool.fork(job("exit", "7"), with_output=True)
-            assert process.stdout
-            said = b"".join([chunk async for chunk in process.stdout])
-            code = await process.wait()
-            await process.aclose()
-            return code, said
+            process = await pool.fork({"code": 7, "seconds": 0, "environment": {}}, with_output=True)
+            return await process.wait()
 
-    assert asyncio.run(main()) == (7, b"at work\n")
+    assert asyncio.run(main()) == 7
+    assert capfd.readouterr().out == "at work\n"
 
 
 def test_a_child_that_is_killed_ends_with_the_signal_and_leads_its_own_group() -> None:
     async def main() -> tuple[int, bool]:
         async with opened() as pool:
-            process = await pool.fork(job("wait"), with_output=False)
+            process = await start(pool, None)
             leads = os.getpgid(process.pid) == process.pid == os.getsid(process.pid)
             os.killpg(process.pid, signal.SIGTERM)
             return await process.wait(), leads
@@ -88,7 +87,7 @@ def test_a_child_that_is_killed_ends_with_the_signal_and_leads_its_own_group() -
 def test_after_its_jobs_a_server_is_replaced_while_its_running_child_goes_on() -> None:
     async def main() -> None:
         async with opened(max_jobs=2) as pool:
-            waiting = await pool.fork(job("wait"), with_output=False)
+            waiting = await start(pool, None)
             first, code = await run(pool, 3)
             assert code == 3
             seen = {first}
@@ -122,16 +121,79 @@ def test_when_libraries_change_the_next_job_runs_on_a_new_server(monkeypatch: py
 def test_a_server_that_was_killed_is_replaced_and_its_child_counts_as_lost_when_it_ends() -> None:
     async def main() -> None:
         async with opened() as pool:
-            waiting = await pool.fork(job("wait"), with_output=False)
+            waiting = await start(pool, None)
             assert pool._current
-            pool._current.process.kill()
-            await pool._current.process.wait()
+            pool._current.flows.process.kill()
+            await pool._current.flows.process.wait()
             assert (await run(pool, 5))[1] == 5
             assert psutil.pid_exists(waiting.pid)
             waiting.kill()
             assert await waiting.wait() == LOST
 
     asyncio.run(main())
+
+
+def test_a_flow_run_is_told_the_server_for_agents_of_its_own_generation() -> None:
+    async def main() -> tuple[int, int]:
+        async with opened() as pool:
+            await run(pool, 0)
+            assert pool._current
+            agents = pool._current.agents
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            child = await fork(agents.address, {}, (nowhere, nowhere, nowhere))
+            os.close(nowhere)
+            return await child.wait(), agents.process.pid % 256
+
+    code, expected = asyncio.run(main())
+    assert code == expected
+
+
+def test_the_server_for_agents_stays_until_the_last_flow_run_of_its_generation_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with opened() as pool:
+            waiting = await start(pool, None)
+            assert pool._current
+            agents = pool._current.agents
+            monkeypatch.setattr(servers, "installed", lambda: frozenset({("a new library", 1)}))
+            await run(pool, 0)
+            assert pool._current.agents is not agents
+            assert agents.alive
+            waiting.kill()
+            async with asyncio.timeout(60):
+                await agents.process.wait()
+
+    asyncio.run(main())
+
+
+def test_when_the_server_for_agents_was_killed_the_next_job_has_a_new_one() -> None:
+    async def main() -> None:
+        async with opened() as pool:
+            await run(pool, 0)
+            assert pool._current
+            killed = pool._current.agents
+            killed.process.kill()
+            await killed.process.wait()
+            await run(pool, 0)
+            assert pool._current.agents.alive
+
+    asyncio.run(main())
+
+
+def test_a_server_takes_no_garbage_and_goes_on() -> None:
+    async def main() -> int:
+        async with opened() as pool:
+            await run(pool, 0)
+            assert pool._current
+            for garbage in (b"", b"j", b"j{"):
+                _, writer = await asyncio.open_unix_connection(pool._current.flows.address)
+                writer.write(garbage)
+                writer.close()
+                await writer.wait_closed()
+            return (await run(pool, 6))[1]
+
+    assert asyncio.run(main()) == 6
 
 
 def test_libraries_that_do_not_load_are_a_reason_not_to_fork_and_are_tried_again_later() -> None:
