@@ -53,6 +53,7 @@ class Server:
         self.process = process
         self.address = address
         self._control = control
+        self._is_ready = False
 
     @classmethod
     async def start(cls, preload: Preload, address: Path) -> "Server":
@@ -86,6 +87,7 @@ class Server:
             raise CannotFork(f"the server was not ready within {START_SECONDS:g} s") from None
         if not ready:
             raise CannotFork(f"the server ended with {await self.process.wait()} while it imported the libraries")
+        self._is_ready = True
 
     @property
     def alive(self) -> bool:
@@ -93,8 +95,13 @@ class Server:
         return self.process.returncode is None
 
     def retire(self) -> None:
-        """Take no more jobs: it leaves when its last child has ended."""
-        self._control.close()
+        """Take no more jobs: it leaves when its last child has ended, at once where it is still importing."""
+        with contextlib.suppress(BlockingIOError):
+            self._is_ready = self._is_ready or bool(self._control.recv(1))
+        if self._is_ready:
+            self._control.close()
+        else:
+            self.kill()
 
     def kill(self) -> None:
         """Kill it, where it has not ended."""

@@ -19,9 +19,9 @@ def alive(mark: str) -> list[psutil.Process]:
 
 
 def supervisors(folder: Path) -> list[psutil.Process]:
-    """Return the supervisors of a run's folder, whoever their parent is."""
+    """Return the supervisors of a run's folder and their forks, whether they are new processes or forks themselves."""
     found: list[psutil.Process] = []
-    for process in alive("devtasks.execution.supervisor"):
+    for process in (*alive("devtasks.execution.supervisor"), *alive("forkserver/server.py")):
         with contextlib.suppress(psutil.Error):
             if Path(process.cwd()) == folder:
                 found.append(process)

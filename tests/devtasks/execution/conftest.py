@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import os
+import tempfile
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 from processes import alive, supervisors
 
+from deployments.prefork.servers import Server
+from deployments.prefork.worker import preloads
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Command, CommandResult
 
@@ -26,9 +29,9 @@ def mark() -> Iterator[str]:
 class Stage:
     """One runtime that several tests share, because its first conversation costs seconds of imports."""
 
-    def __init__(self, folder: Path, runner: asyncio.Runner) -> None:
+    def __init__(self, folder: Path, runner: asyncio.Runner, server: Path | None) -> None:
         self.folder = folder
-        self.runtime = LocalRuntime(folder)
+        self.runtime = LocalRuntime(folder, server=server)
         self._runner = runner
 
     def play[T](self, act: Coroutine[Any, Any, T]) -> T:
@@ -38,13 +41,25 @@ class Stage:
         return self.play(self.runtime.run(Command(argv, self.folder, timeout, env)))
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+@pytest.fixture(scope="session")
+def agents() -> Iterator[Path]:
+    """The address of a preloaded server for agents, as a prefork worker has one."""
+    with asyncio.Runner() as runner, tempfile.TemporaryDirectory() as folder:
+        server = runner.run(Server.start(preloads()[1], Path(folder) / "agents"))
+        yield server.address
+        server.retire()
+        runner.run(server.process.wait())
+
+
+@pytest.fixture(scope="module", params=["spawned", "forked"])
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The runtime with a supervisor of either origin."""
+    server: Path | None = request.getfixturevalue("agents") if request.param == "forked" else None
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         for name in ("OPENROUTER_API_KEY", "PREFECT_API_AUTH_STRING", "GITHUB_TOKEN", "PYTHONPATH", "DEVTASKS_HOME"):
             patch.setenv(name, "never-to-be-seen")
-        stage = Stage(folder, runner)
+        stage = Stage(folder, runner, server)
         runner.run(stage.runtime.__aenter__())
         yield stage
         runner.run(stage.runtime.close())

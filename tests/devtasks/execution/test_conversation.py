@@ -240,7 +240,7 @@ def test_an_agent_whose_supervisor_is_killed_is_noticed_at_once_and_cleared_up_a
         async with scene(stage, shell(f"sleep {mark}")) as on:
             agent = asyncio.create_task(on.agent("Sleep."))
             await until_async(lambda: alive(mark))
-            (supervisor,) = (each for each in supervisors(stage.folder) if supervisor_of_all(each))
+            (supervisor,) = topmost(supervisors(stage.folder))
             supervisor.kill()
             async with asyncio.timeout(20):
                 with pytest.raises(AgentCrashed):
@@ -251,6 +251,6 @@ def test_an_agent_whose_supervisor_is_killed_is_noticed_at_once_and_cleared_up_a
     stage.play(act())
 
 
-def supervisor_of_all(process: Any) -> bool:
-    """Whether this is the supervisor itself, and not the conversation that is a fork of it."""
-    return process.parent() is None or "devtasks.execution.supervisor" not in process.parent().cmdline()
+def topmost(processes: list[Any]) -> list[Any]:
+    """Return the processes whose parent is none of them: the supervisor, not a conversation that is a fork of it."""
+    return [process for process in processes if process.parent() not in processes]
