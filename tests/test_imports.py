@@ -20,6 +20,9 @@ READS_ENVIRONMENT = {
     "devtasks/execution/local.py": "passes a few harmless variables on to the agent",
     "devtasks/execution/supervisor.py": "adds a command's variables to its own, which are scrubbed",
     "devtasks/workspace/git.py": "passes all but GIT_* on to git, which needs HOME, proxies and askpass",
+    "deployments/prefork/child.py": "takes over its job's environment, as a new process would",
+    "deployments/prefork/environment.py": "decides what of a worker's environment its runs inherit",
+    "deployments/prefork/private.py": "looks at what Prefect would read its settings from",
     "deployments/stack.py": "passes all but the key on to the stack's processes; a server's password is Prefect's",
 }
 """Who touches the environment besides devtasks/config.py, and what for."""

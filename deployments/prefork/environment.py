@@ -35,16 +35,20 @@ def is_secret(name: str, value: str) -> bool:
     return bool(_SECRET_WORDS.search(name) or _PASSWORD_IN_URL.search(value))
 
 
-def withheld(environment: Mapping[str, str], given: Iterable[str]) -> dict[str, None]:
-    """Return the secrets of an environment that a job has not named, as variables that are not to be set."""
+def withheld(given: Iterable[str]) -> dict[str, None]:
+    """Return the secrets of this environment that a job has not named, as variables that are not to be set."""
     named = set(given)
-    return {name: None for name, value in environment.items() if name not in named and is_secret(name, value)}
+    return {name: None for name, value in os.environ.items() if name not in named and is_secret(name, value)}
+
+
+def shown(added: Mapping[str, str]) -> dict[str, str]:
+    """Return this environment and what is added to it, without secrets: what a job has that gives nothing itself."""
+    return {name: value for name, value in {**os.environ, **added}.items() if not is_secret(name, value)}
 
 
 def of_server() -> dict[str, str]:
     """Return the environment of the preloaded server."""
-    wanted = {name: value for name, value in os.environ.items() if name in SERVER or name.startswith(AT_START)}
-    return {name: value for name, value in wanted.items() if not is_secret(name, value)}
+    return {name: value for name, value in shown({}).items() if name in SERVER or name.startswith(AT_START)}
 
 
 def needs_new_process(environment: Mapping[str, str | None], server: Mapping[str, str]) -> str | None:

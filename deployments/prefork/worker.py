@@ -48,11 +48,8 @@ MEMORY_LIMIT_MB = 4_096
 
 def preloads() -> tuple[Preload, Preload]:
     """Return what the servers for flow runs and for agents have in memory."""
-    settings = {
-        name: value
-        for name, value in {**os.environ, **private.settings_environment()}.items()
-        if private.is_setting(name) and not environment.is_secret(name, value)
-    }
+    shown = environment.shown(private.settings_environment())
+    settings = {name: value for name, value in shown.items() if private.is_setting(name)}
     server = environment.of_server()
     flows = Preload(
         f"{child.__name__}:main", (*private.PRELOAD, *LIBRARIES), server, (f"{child.__name__}:prepare", settings)
@@ -91,7 +88,7 @@ class PreforkJobConfiguration(ProcessJobConfiguration):
         """Prepare as the process worker does, without the secrets of the worker's environment."""
         given = {*self.env, *self.pass_secrets}
         super().prepare_for_flow_run(*arguments, **named)
-        self.env |= environment.withheld(os.environ, given)
+        self.env |= environment.withheld(given)
 
 
 class PreforkWorker(private.WithoutRunsUnderWay, ProcessWorker):

@@ -1,6 +1,6 @@
 import pytest
 
-from deployments.prefork.environment import is_secret, needs_new_process, of_server, withheld
+from deployments.prefork.environment import is_secret, needs_new_process, of_server, shown, withheld
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,22 @@ def test_other_variables_and_what_runs_need_of_ours_are_not(name: str, value: st
     assert not is_secret(name, value)
 
 
-def test_a_secret_that_the_job_names_is_not_withheld() -> None:
-    environment = {"A_TOKEN": "1", "B_TOKEN": "2", "PATH": "/bin"}
-    assert withheld(environment, ["B_TOKEN"]) == {"A_TOKEN": None}
+def test_a_secret_that_the_job_names_is_not_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "1")
+    monkeypatch.setenv("B_TOKEN", "2")
+    found = withheld(["B_TOKEN"])
+    assert found["A_TOKEN"] is None
+    assert not {"B_TOKEN", "PATH"} & set(found)
+
+
+def test_what_a_job_gets_that_gives_nothing_is_the_environment_and_the_settings_without_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("A_TOKEN", "1")
+    monkeypatch.setenv("PLAIN", "2")
+    found = shown({"PREFECT_API_AUTH_STRING": "u:p"})
+    assert (found["PLAIN"], found["PREFECT_API_AUTH_STRING"]) == ("2", "u:p")
+    assert "A_TOKEN" not in found
 
 
 def test_the_server_inherits_only_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
