@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from statistics import mean, median
 from typing import Annotated, Any
@@ -69,9 +70,13 @@ class Bench:
 
     async def delay(self, flow_run: FlowRun) -> float:
         """Return the seconds from Pending to Running."""
+        pending, running = [await self.entered(flow_run, state) for state in (StateType.PENDING, StateType.RUNNING)]
+        return (running - pending).total_seconds()
+
+    async def entered(self, flow_run: FlowRun, wanted: StateType) -> datetime:
+        """Return when a flow run first was in a state."""
         states = await self.client.read_flow_run_states(flow_run.id)
-        first = {state.type: state.timestamp for state in reversed(states)}
-        return (first[StateType.RUNNING] - first[StateType.PENDING]).total_seconds()
+        return min(state.timestamp for state in states if state.type is wanted)
 
     def cpu(self) -> float:
         """Return the CPU-seconds of the worker, its server, and all their children that have ended."""
@@ -157,7 +162,7 @@ async def hold(bench: Bench) -> tuple[list[int], list[int]]:
 
 
 async def saturate(bench: Bench, runs: int) -> float:
-    """Return the runs a minute with all slots in use, from the first one's start to the last one's end."""
+    """Return the runs a minute with all slots in use, from the worker's taking the first to the last one's end."""
     parameters = {"folder": str(bench.folder)}
     submitted = [await bench.stack.submit(bench.client, bench.pool, TRIVIAL, parameters) for _ in range(runs + SLOTS)]
     these = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id for flow_run in submitted]))
@@ -165,9 +170,9 @@ async def saturate(bench: Bench, runs: int) -> float:
     while not all(map(ended, found)):
         await asyncio.sleep(1)
         found = await bench.client.read_flow_runs(flow_run_filter=these)
-    starts, ends = [run.start_time for run in found if run.start_time], [run.end_time for run in found if run.end_time]
-    assert len(starts) == len(ends) == runs + SLOTS
-    return round(len(ends) / (max(ends) - min(starts)).total_seconds() * 60, 1)
+    taken = [await bench.entered(flow_run, StateType.PENDING) for flow_run in found]
+    done = [await bench.entered(flow_run, StateType.COMPLETED) for flow_run in found]
+    return round(len(found) / (max(done) - min(taken)).total_seconds() * 60, 1)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ def prepare(settings: Mapping[str, str]) -> None:
     os.environ.update(settings)
     private.renew_settings()
     private.share_tls_contexts()
+    private.complete_models()
     os.environ.clear()
     os.environ.update(before)
 

@@ -197,19 +197,29 @@ class Servers:
 
     async def fork(self, request: Mapping[str, Any], *, with_output: bool) -> ForkedProcess:
         """Fork a child for a job, which writes to this process's output or nowhere; raise CannotFork."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        streams = (nowhere, 1, 2) if with_output else (nowhere, nowhere, nowhere)
+        try:
+            while True:
+                generation = await self._usable()
+                environment = {**request["environment"], AGENT_SERVER: str(generation.agents.address)}
+                try:
+                    return await fork(generation.flows.address, {**request, "environment": environment}, streams)
+                except CannotFork:
+                    if self._current is generation:
+                        raise  # else it was replaced in this very moment, and its follower is asked
+        finally:
+            os.close(nowhere)
+
+    async def _usable(self) -> Generation:
+        """Return the generation that takes the next job."""
         current = self._current
         if current is None or not current.usable:
             current = await self._ready()
         elif current.jobs >= self._max_jobs:
             self.prepare()
         current.jobs += 1
-        environment = {**request["environment"], AGENT_SERVER: str(current.agents.address)}
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        try:
-            streams = (nowhere, 1, 2) if with_output else (nowhere, nowhere, nowhere)
-            return await fork(current.flows.address, {**request, "environment": environment}, streams)
-        finally:
-            os.close(nowhere)
+        return current
 
     async def close(self) -> None:
         """Let the servers leave, which they do at once where no child is left; kill one that does not."""

@@ -161,6 +161,26 @@ def test_prefects_clients_share_one_tls_context(monkeypatch: pytest.MonkeyPatch)
     assert contexts[0] is contexts[1]
 
 
+def test_all_of_prefects_models_can_be_completed_before_a_fork() -> None:
+    private.complete_models()
+    assert orchestration.FlowRun.__pydantic_complete__
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("PREFECT_LOGGING_LEVEL", True),
+        ("prefect_api_url", True),
+        ("HOME", True),
+        ("SSL_CERT_FILE", True),
+        ("PREFECT__FLOW_RUN_ID", False),
+        ("PATH", False),
+    ],
+)
+def test_the_variables_that_settings_are_read_from(name: str, expected: bool) -> None:
+    assert private.is_setting(name) is expected
+
+
 class Submitting:
     """The part of Prefect's worker that takes runs."""
 

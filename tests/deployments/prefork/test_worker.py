@@ -19,14 +19,19 @@ POOL = "extras"
 SECRETS = {"OPENROUTER_API_KEY": "sk-or-simulated", "HANDED_ON_TOKEN": "handed-on", "PLAIN": "plain"}
 
 LOOK = """
-import json, os, sys
+import gc, json, os, sys
 from pathlib import Path
 from prefect import flow
+from prefect.settings import get_current_settings
 from deployments import NAME
 
 @flow
 async def look(folder: str) -> None:
     found = {"environment": dict(os.environ), "folder": str(Path.cwd()), "name": NAME, "main": sys.argv[0]}
+    settings = get_current_settings()
+    found["level"] = settings.logging.level
+    # What was there before the fork is hidden from the collector.
+    found["settings are new"] = any(each is settings for each in gc.get_objects())
     (Path(folder) / "found.json").write_text(json.dumps(found))
 """
 
@@ -105,6 +110,17 @@ def test_a_run_loads_the_projects_code_as_it_is_now_and_none_of_ours_is_in_its_w
     found = look(stack, code)
     assert found["name"] == "changed"
     assert found["folder"] == str(code)
+
+
+def test_a_run_shares_the_servers_settings_unless_its_environment_or_folder_says_otherwise(
+    stack: PrefectStack, worker: psutil.Process, code: Path
+) -> None:
+    shared = look(stack, code)
+    of_environment = look(stack, code, env={"PREFECT_LOGGING_LEVEL": "ERROR"})
+    (code / "prefect.toml").write_text('[logging]\nlevel = "WARNING"\n')
+    of_folder = look(stack, code)
+    found = [(each["level"], each["settings are new"]) for each in (shared, of_environment, of_folder)]
+    assert found == [("INFO", False), ("ERROR", True), ("WARNING", True)]
 
 
 def test_a_run_that_outgrows_its_memory_crashes_with_that_reason(
