@@ -118,7 +118,7 @@ async def open_bench(stack: PrefectStack, client: PrefectClient, worker_type: st
     """Start a worker on a new pool; the first run, not counted, waits until it is ready."""
     pool = f"bench-{worker_type}"
     await stack.create_pool(pool, worker_type)
-    variables = {"DEVTASKS_HOME": str(stack.folder / "devtasks"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    variables: dict[str, Any] = {"DEVTASKS_HOME": str(stack.folder / "devtasks"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
     with stack.worker(pool, "--limit", str(SLOTS), **variables) as process:
         bench = Bench(stack, client, pool, psutil.Process(process.pid), stack.folder / worker_type)
         bench.folder.mkdir()
@@ -185,7 +185,7 @@ async def opened() -> AsyncGenerator[tuple[PrefectStack, PrefectClient, dict[str
         lines = SCENARIO.read_text().splitlines(keepends=True)
         scenario.write_text("".join(line for line in lines if "latency:" not in line))
         with prefect_stack(folder) as stack:
-            updates = {PREFECT_API_URL: stack.url, PREFECT_API_AUTH_STRING: stack.auth}
+            updates: dict[Any, str] = {PREFECT_API_URL: stack.url, PREFECT_API_AUTH_STRING: stack.auth}
             with temporary_settings(updates=updates):
                 await set_up_blocks(OpenHandsConfig.from_env())
                 async with simulated_models(scenario, SIMULATED), stack.client() as client:
@@ -211,7 +211,7 @@ def compare(
     where = machine()
     found = asyncio.run(main())
     stock, prefork = found[STOCK], found[PREFORK]
-    rows = [("", "stock", "prefork")]
+    rows: list[tuple[str, ...]] = [("", "stock", "prefork")]
     aims: list[Aim] = []
     for flow, entrypoint in (("trivial flow", TRIVIAL), ("development task", TASK)):
         cpu = [mean(each.cpu[entrypoint]) for each in (stock, prefork)]

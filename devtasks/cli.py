@@ -56,9 +56,33 @@ def up(
 
     Ends cleanly on Ctrl-C or SIGTERM. With PREFECT_API_URL set, only the worker is started, for that server.
     """
-    if limit < 1:
-        raise InvalidInput("--limit", limit, "a whole number from 1")
+    _from_one("--limit", limit)
+    return _keep_up(OpenHandsConfig.from_env(), limit)
+
+
+@app.command
+def run_engine(
+    *,
+    max_concurrent_tasks: Annotated[int, Parameter(help="Flow runs at the same time.")] = 5,
+) -> int:
+    """Keep a worker running for the Prefect server that PREFECT_API_URL names; it is set up where that is missing.
+
+    Ends cleanly on Ctrl-C or SIGTERM. `devtasks up` also brings a server of its own.
+    """
+    _from_one("--max-concurrent-tasks", max_concurrent_tasks)
     config = OpenHandsConfig.from_env()
+    if config.prefect_api_url is None:
+        reason = "PREFECT_API_URL is not set; `devtasks up` brings a server of its own"
+        raise ServiceUnreachable("a Prefect server", "(no address)", reason)
+    return _keep_up(config, max_concurrent_tasks)
+
+
+def _from_one(option: str, limit: int) -> None:
+    if limit < 1:
+        raise InvalidInput(option, limit, "a whole number from 1")
+
+
+def _keep_up(config: OpenHandsConfig, limit: int) -> int:
     folder = stack_folder(config, STACK)
 
     async def keep() -> None:

@@ -32,7 +32,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
 
 
-@pytest.mark.parametrize("command", ["up", "demo", "setup", "submit-task", "get-status", "metrics"])
+@pytest.mark.parametrize("command", ["up", "run-engine", "demo", "setup", "submit-task", "get-status", "metrics"])
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +45,7 @@ def test_every_command_explains_itself(
     [
         pytest.param(("bogus",), "bogus", id="unknown command"),
         pytest.param(("up", "--limit", "0"), "--limit", id="limit below one"),
+        pytest.param(("run-engine", "--max-concurrent-tasks", "0"), "--max-concurrent-tasks", id="no task at a time"),
         pytest.param(("up", "--limit", "many"), "--limit", id="limit that is no number"),
         pytest.param((*SUBMIT[:2], "weird", *SUBMIT[3:]), "unit_test", id="unknown category"),
         pytest.param((*SUBMIT[:2], "analysis", *SUBMIT[3:]), "one of unit_test", id="category nothing judges"),
@@ -72,13 +73,21 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "OPENHANDS_TIMEOUT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["up", "run-engine"])
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "garbage"])
 def test_a_server_that_does_not_answer_is_exit_code_3(
-    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    url: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", url)
-    assert run(monkeypatch, "up") == 3
+    assert run(monkeypatch, command) == 3
     assert url in capsys.readouterr().err
+
+
+def test_an_engine_without_a_server_says_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "run-engine") == 3
+    assert "devtasks up" in " ".join(capsys.readouterr().err.split())
 
 
 def test_without_any_server_the_message_says_how_to_get_one() -> None:
