@@ -25,7 +25,7 @@ from pydantic import Field
 
 from deployments.prefork import child, environment, memory, private
 from deployments.prefork.servers import Preload, Servers
-from devtasks.execution import agent, local, supervisor
+from devtasks.execution import agent, local
 from devtasks.forkserver.client import CannotFork, ForkedProcess
 
 LIBRARIES = (
@@ -55,9 +55,7 @@ def preloads() -> tuple[Preload, Preload]:
         f"{child.__name__}:main", (*private.PRELOAD, *LIBRARIES), server, (f"{child.__name__}:prepare", settings)
     )
     # HOME is no folder: OpenHands derives from it, when it is imported, where it looks for a user's own instructions.
-    agents = Preload(
-        f"{supervisor.__name__}:forked", agent.MODULES, server | local.CONSTANTS | {"HOME": "/nonexistent"}
-    )
+    agents = Preload(local.FORKED_SUPERVISOR, agent.MODULES, server | local.CONSTANTS | {"HOME": "/nonexistent"})
     return flows, agents
 
 

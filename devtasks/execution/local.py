@@ -25,6 +25,10 @@ GRACE_SECONDS = 10.0
 HOME = "home"
 """The folder below the run's that is HOME for all that runs there."""
 
+SUPERVISOR = "devtasks.execution.supervisor"
+FORKED_SUPERVISOR = f"{SUPERVISOR}:forked"
+"""What a preloaded server's children run."""
+
 CONSTANTS = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # no download at import
     "LOG_AUTO_CONFIG": "false",
@@ -139,7 +143,7 @@ class LocalRuntime:
             with contextlib.suppress(CannotFork):
                 return await fork(self._server, request, (jobs, jobs, log))
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "devtasks.execution.supervisor"),
+            *(sys.executable, "-P", "-m", SUPERVISOR),
             cwd=self._folder,
             env=environment,
             stdin=jobs,
