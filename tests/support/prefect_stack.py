@@ -1,13 +1,15 @@
 """A Prefect server on the embedded PostgreSQL, with workers of any type, for tests and benchmarks of workers."""
 
+import asyncio
 import contextlib
+import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from deployments.postgres import EmbeddedPostgres
 from deployments.prefork.worker import PreforkWorker
 
 SUPPORT = Path(__file__).parent
+SECONDS = 150
 TYPES = {each.type: each for each in (ProcessWorker, PreforkWorker)}
 
 
@@ -51,20 +54,27 @@ class PrefectStack:
         entrypoint: str,
         parameters: dict[str, Any],
         *,
-        code: Path = SUPPORT,
+        code: Path | None = SUPPORT,
+        queue: str | None = None,
         **job_variables: Any,
     ) -> FlowRun:
-        """Deploy a flow of a file in a folder (`file.py:flow`) to a pool, and create a run of it."""
-        flow_id = await client.create_flow_from_name(entrypoint.rpartition(":")[2].replace("_", "-"))
+        """Deploy a flow to a pool, and create a run of it: one of a file in the folder `code` (`file.py:flow`).
+
+        Without a folder it is one of a module that the job can import (`module.flow`), and starts where the job does.
+        """
+        steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(code)}}] if code else []
+        flow_id = await client.create_flow_from_name(re.split("[.:]", entrypoint)[-1].replace("_", "-"))
         deployment = await client.create_deployment(
             flow_id,
             f"{pool}-{secrets.token_hex(4)}",
             entrypoint=entrypoint,
-            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(code)}}],
+            pull_steps=steps,
             work_pool_name=pool,
             job_variables=job_variables,
         )
-        return await client.create_flow_run_from_deployment(deployment, parameters=parameters, state=Scheduled())
+        return await client.create_flow_run_from_deployment(
+            deployment, parameters=parameters, state=Scheduled(), work_queue_name=queue
+        )
 
     @contextlib.contextmanager
     def worker(
@@ -142,6 +152,19 @@ def _wait_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.2)
     raise RuntimeError("the Prefect server did not start")
+
+
+async def until(condition: Callable[[], Any], meaning: str) -> None:
+    """Wait until a condition, sync or async, holds."""
+
+    async def poll() -> None:
+        while not (await found if asyncio.iscoroutine(found := condition()) else found):
+            await asyncio.sleep(0.2)
+
+    try:
+        await asyncio.wait_for(poll(), SECONDS)
+    except TimeoutError:
+        raise AssertionError(f"not within {SECONDS} s: {meaning}") from None
 
 
 def ended(flow_run: FlowRun) -> bool:

@@ -20,9 +20,7 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import LogSort
 from prefect.states import Cancelling
-from prefect_stack import PrefectStack, ended
-
-SECONDS = 150
+from prefect_stack import PrefectStack, ended, until
 
 LATE_SECONDS = 30
 """How long a log line may take to reach the server: the last ones come when hooks and worker are done."""
@@ -51,19 +49,6 @@ class Attempt:
 
     async def state(self) -> StateType | None:
         return (await self.client.read_flow_run(self.flow_run.id)).state_type
-
-
-async def until(condition: Callable[[], Any], meaning: str) -> None:
-    """Wait until a condition, sync or async, holds."""
-
-    async def poll() -> None:
-        while not (await found if asyncio.iscoroutine(found := condition()) else found):
-            await asyncio.sleep(0.2)
-
-    try:
-        await asyncio.wait_for(poll(), SECONDS)
-    except TimeoutError:
-        raise AssertionError(f"not within {SECONDS} s: {meaning}") from None
 
 
 async def nothing(_: Attempt) -> None:
