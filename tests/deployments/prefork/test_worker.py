@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -14,6 +15,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect_stack import PrefectStack, ended
+
+from deployments.prefork.worker import PreforkJobConfiguration
 
 POOL = "extras"
 SECRETS = {"OPENROUTER_API_KEY": "sk-or-simulated", "HANDED_ON_TOKEN": "handed-on", "PLAIN": "plain"}
@@ -99,6 +102,13 @@ def test_a_job_gives_variables_of_its_own_and_names_secrets_to_pass(
     environment = environment["environment"]
     assert environment["OPENROUTER_API_KEY"] == "the job's"
     assert environment["HANDED_ON_TOKEN"] == "handed-on"
+
+
+def test_a_secret_that_the_job_sets_to_nothing_is_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "the worker's")
+    job = PreforkJobConfiguration(env={"A_TOKEN": None})
+    job.prepare_for_flow_run(FlowRun(flow_id=uuid4()))
+    assert job.env.get("A_TOKEN") is None
 
 
 def test_a_run_loads_the_projects_code_as_it_is_now_and_none_of_ours_is_in_its_way(
