@@ -126,6 +126,7 @@ async def open_bench(stack: PrefectStack, client: PrefectClient, worker_type: st
         await bench.idle()
         await bench.preloaded()
         yield bench
+        assert "start as with the stock process worker" not in stack.log(pool), "flow runs were not forked"
 
 
 async def measure(bench: Bench, runs: int, tasks: int, task: dict[str, Any]) -> Samples:

@@ -84,7 +84,7 @@ class PreforkJobConfiguration(ProcessJobConfiguration):
     @override
     def prepare_for_flow_run(self, *arguments: Any, **named: Any) -> None:
         """Prepare as the process worker does, without the secrets of the worker's environment."""
-        given = {*self.env, *self.pass_secrets}
+        given = {name for name, value in self.env.items() if value is not None} | {*self.pass_secrets}
         super().prepare_for_flow_run(*arguments, **named)
         self.env |= environment.withheld(given)
 

@@ -200,6 +200,11 @@ def test_a_run_ends_under_prefork_as_it_does_under_the_stock_worker(
     assert prefork == stock
 
 
+@pytest.mark.usefixtures("seen")
+def test_all_this_was_seen_of_forks(stack: PrefectStack) -> None:
+    assert "start as with the stock process worker" not in stack.log("prefork")
+
+
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("name", ENDINGS)
 def test_a_run_ends_as_it_should(seen: dict[tuple[str, str], Seen], name: str, pool: str) -> None:
