@@ -133,6 +133,10 @@ def test_a_run_shares_the_servers_settings_unless_its_environment_or_folder_says
     assert found == [("INFO", False), ("ERROR", True), ("WARNING", True)]
 
 
+def test_a_run_is_told_where_agents_are_forked(stack: PrefectStack, worker: psutil.Process, code: Path) -> None:
+    assert Path(look(stack, code)["environment"]["DEVTASKS_AGENT_SERVER"]).is_socket()
+
+
 def test_a_run_that_outgrows_its_memory_crashes_with_that_reason(
     stack: PrefectStack, worker: psutil.Process, tmp_path: Path
 ) -> None:
