@@ -162,15 +162,20 @@ async def hold(bench: Bench) -> tuple[list[int], list[int]]:
     return [each.pss for each in memory], [each.uss for each in memory]
 
 
+async def run_many(bench: Bench, count: int) -> list[FlowRun]:
+    """Submit trivial flow runs all at once and wait for them, with few questions to the server that they need too."""
+    parameters = {"folder": str(bench.folder)}
+    submitted = [await bench.stack.submit(bench.client, bench.pool, TRIVIAL, parameters) for _ in range(count)]
+    these = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id for flow_run in submitted]))
+    while not all(map(ended, found := await bench.client.read_flow_runs(flow_run_filter=these))):  # noqa: ASYNC110 - as above
+        await asyncio.sleep(1)
+    assert {flow_run.state_type for flow_run in found} == {StateType.COMPLETED}
+    return found
+
+
 async def saturate(bench: Bench, runs: int) -> float:
     """Return the runs a minute with all slots in use, from the worker's taking the first to the last one's end."""
-    parameters = {"folder": str(bench.folder)}
-    submitted = [await bench.stack.submit(bench.client, bench.pool, TRIVIAL, parameters) for _ in range(runs + SLOTS)]
-    these = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id for flow_run in submitted]))
-    found = await bench.client.read_flow_runs(flow_run_filter=these)
-    while not all(map(ended, found)):
-        await asyncio.sleep(1)
-        found = await bench.client.read_flow_runs(flow_run_filter=these)
+    found = await run_many(bench, runs + SLOTS)
     taken = [await bench.entered(flow_run, StateType.PENDING) for flow_run in found]
     done = [await bench.entered(flow_run, StateType.COMPLETED) for flow_run in found]
     return round(len(found) / (max(done) - min(taken)).total_seconds() * 60, 1)
@@ -251,7 +256,7 @@ def soak(*, runs: Annotated[int, Parameter(help="Flow runs through one worker.")
         async with opened() as (stack, client, _), open_bench(stack, client, PREFORK) as bench:
             found: list[dict[str, int]] = []
             for _ in range(10):
-                await asyncio.gather(*(bench.run(TRIVIAL, {"folder": str(bench.folder)}) for _ in range(runs // 10)))
+                await run_many(bench, runs // 10)
                 await bench.idle()
                 found.append(look(bench))
             return found
