@@ -17,9 +17,8 @@ from devtasks.errors import DevtasksError
 from devtasks.task import TaskPriority
 
 POOL = "devtasks"
-
-POOL_TYPE = "prefork"
-"""A pool of type `process` from an earlier set-up keeps its type, which Prefect cannot change: our worker serves it."""
+"""The work pool, made with our worker's type; one of type `process` from an earlier set-up keeps that type, which
+Prefect cannot change, and our worker serves it too."""
 
 QUEUE_PRIORITIES: Mapping[str, int] = {
     TaskPriority.CRITICAL: 1,
@@ -49,7 +48,9 @@ async def set_up_pool() -> None:
     async with get_client() as client:
         template = PreforkWorker.get_default_base_job_template()
         with suppress(ObjectAlreadyExists):
-            await client.create_work_pool(WorkPoolCreate(name=POOL, type=POOL_TYPE, base_job_template=template))
+            await client.create_work_pool(
+                WorkPoolCreate(name=POOL, type=PreforkWorker.type, base_job_template=template)
+            )
         for name, priority in QUEUE_PRIORITIES.items():
             with suppress(ObjectAlreadyExists):
                 await client.create_work_queue(name=name, priority=priority, work_pool_name=POOL)

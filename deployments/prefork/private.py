@@ -148,7 +148,7 @@ def is_setting(name: str) -> bool:
     return name in ("HOME", "SSL_CERT_FILE") or bool(re.match(r"PREFECT_(?!_)", name, re.IGNORECASE))
 
 
-Sources = tuple[Mapping[str, str], Sequence[str | int | None]]
+Sources = tuple[Mapping[str, str], Mapping[str, int]]
 
 
 def settings_sources(variables: Mapping[str, str]) -> Sources:
@@ -162,10 +162,8 @@ def settings_sources(variables: Mapping[str, str]) -> Sources:
     files = [Path(".env"), Path("prefect.toml"), settings.profiles_path, settings.logging.config_path]
     if pyproject.is_file() and "tool.prefect" in pyproject.read_text(errors="replace"):
         files.append(pyproject)
-    found = [str(file.absolute()) if file else None for file in files]
-    times = [file.stat().st_mtime_ns if file and file.is_file() else None for file in files]
-    own = {name: value for name, value in variables.items() if is_setting(name)}
-    return own, [each for file, at in zip(found, times, strict=True) if at for each in (file, at)]
+    times = {str(file.absolute()): file.stat().st_mtime_ns for file in files if file and file.is_file()}
+    return {name: value for name, value in variables.items() if is_setting(name)}, times
 
 
 _in_force: list[Sources] = []

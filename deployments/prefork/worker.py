@@ -101,7 +101,9 @@ class PreforkWorker(private.WithoutRunsUnderWay, ProcessWorker):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._servers = Servers(*preloads())
+        flows, agents = preloads()
+        self._of_server = flows.environment
+        self._servers = Servers(flows, agents)
         self._warned: set[str] = set()
         self._resources = AsyncExitStack()
 
@@ -142,7 +144,7 @@ class PreforkWorker(private.WithoutRunsUnderWay, ProcessWorker):
             return "this system cannot fork"
         if private.names_command(configuration):
             return "a job names its own command"
-        if name := environment.needs_new_process(configuration.env, environment.of_server()):
+        if name := environment.needs_new_process(configuration.env, self._of_server):
             return f"a job sets {name}, which takes effect only when a process starts"
         return None
 

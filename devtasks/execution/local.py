@@ -124,6 +124,8 @@ class LocalRuntime:
         return answer
 
     async def _supervisor(self) -> _Supervisor:
+        if self._current and self._current.answers.at_eof():  # it died since its last job
+            await self.close()
         if self._current is None:
             mine, theirs = socket.socketpair()
             with theirs, (self._folder / "supervisor.log").open("ab") as log:

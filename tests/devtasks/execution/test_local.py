@@ -153,6 +153,18 @@ def test_a_supervisor_that_is_killed_is_told_cleared_up_after_and_replaced(tmp_p
     asyncio.run(act())
 
 
+def test_a_supervisor_that_died_between_two_commands_is_replaced(tmp_path: Path) -> None:
+    async def act() -> None:
+        async with LocalRuntime(tmp_path) as runtime:
+            await runtime.run(Command(("true",), tmp_path, 60))
+            (supervisor,) = supervisors(tmp_path)
+            supervisor.kill()
+            await until_async(lambda: not supervisors(tmp_path))
+            assert (await runtime.run(Command(("echo", "on"), tmp_path, 60))).output == "on\n"
+
+    asyncio.run(act())
+
+
 FLOW = """
 import asyncio, sys
 from pathlib import Path
