@@ -18,10 +18,9 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from devtasks import ledger as ledger_module
 from devtasks import migrations
 from devtasks.errors import InvalidInput, LedgerError, ServiceUnreachable
-from devtasks.ledger import Ledger, metadata
+from devtasks.ledger import Ledger, database, metadata
 from devtasks.metrics_collector import ExecutionMetrics, LlmCall
 from devtasks.validation.result import Finding, ValidationLevel
 
@@ -329,7 +328,7 @@ def test_a_connection_lost_in_mid_statement_is_unreachable(postgres: Path, postg
 
 def test_a_sqlite_file_that_stays_locked_is_unreachable(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     record(sqlite_url)
-    monkeypatch.setitem(ledger_module._CONNECT_ARGS, "sqlite", {"timeout": 0})
+    monkeypatch.setitem(database.CONNECT_ARGS, "sqlite", {"timeout": 0})
     other = sqlite3.connect(sqlite_url.partition("///")[2], isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(ServiceUnreachable, match="locked"):

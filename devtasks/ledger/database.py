@@ -1,0 +1,185 @@
+"""The ledger's connection: opened, upgraded, and used in transactions whose errors are this project's."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Select, Table, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
+
+from devtasks import migrations
+from devtasks.errors import InvalidInput, LedgerError, ServiceUnreachable
+from devtasks.ledger.address import parse, without_password
+
+Clock = Callable[[], datetime]
+
+CONNECT_ARGS: dict[str, dict[str, float]] = {
+    "sqlite": {"timeout": 30},  # seconds a statement waits for another process's write
+    "postgresql": {"timeout": 10, "command_timeout": 60},
+}
+_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_UPGRADE_LOCKS = {
+    "sqlite": ("PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE"),
+    "postgresql": ("SELECT pg_advisory_xact_lock(4845873142)",),
+}
+
+
+class Database:
+    """An open database with the ledger's schema; what is stored where is its subclasses' business.
+
+    Every method raises ServiceUnreachable when the database went away or stays locked, and LedgerError when it refuses.
+    """
+
+    def __init__(self, engine: AsyncEngine, address: str, now: Clock | None) -> None:
+        self._engine = engine
+        self._address = address
+        self._clock = now
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, now: Clock | None = None) -> AsyncGenerator[Self]:
+        """Connect, bring the schema to this version, and close every connection at the end.
+
+        `url` is `sqlite:///FILE` (its folder is made) or `postgresql://...`, also over a Unix socket
+        (`postgresql://USER@/NAME?host=FOLDER`), with or without the async driver's name. `now` is the clock of the
+        quota's windows; by default PostgreSQL's own, which all machines share, and this machine's beside a file.
+        Raises InvalidInput for any other URL, ServiceUnreachable when nothing answers there, and LedgerError when
+        the schema is of a newer version.
+        """
+        parsed, address = parse(url), without_password(url)
+        dialect = parsed.get_backend_name()
+        engine = create_async_engine(
+            parsed, connect_args=CONNECT_ARGS[dialect], pool_size=1, max_overflow=4, pool_pre_ping=True
+        )
+        database = cls(engine, address, now)
+        try:
+            if dialect == "sqlite":
+                database._make_file(Path(parsed.database or ""))
+            if await database._revision() != migrations.HEAD:
+                await database._upgrade()
+            yield database
+        finally:
+            await engine.dispose()
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncGenerator[AsyncConnection]:
+        """Yield a connection in a transaction, which is rolled back where an error leaves it."""
+        async with self._connect() as connection, connection.begin():
+            if self._is_sqlite:  # or a transaction that read first fails at once where another process writes
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    async def _now(self, connection: AsyncConnection) -> datetime:
+        if self._clock:
+            return self._clock()
+        moment = None if self._is_sqlite else await connection.scalar(select(func.clock_timestamp()))
+        return (moment or datetime.now(UTC)).astimezone(UTC)
+
+    async def _replace(self, connection: AsyncConnection, table: Table, records: Sequence[Any]) -> None:
+        """Store the records, each in place of what was stored under its key."""
+        if not records:
+            return
+        insert = _INSERTS[self._engine.dialect.name](table)
+        changed = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
+        statement = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
+        await connection.execute(statement, [_row(record) for record in records])
+
+    async def _locked_row[Record](
+        self, connection: AsyncConnection, table: Table, fresh: Record, *conditions: Any
+    ) -> Record:
+        """Return the record these conditions meet, which nobody else can change before this transaction's end.
+
+        Where there is none yet, `fresh` is stored and returned.
+        """
+        query = select(table).where(*conditions).with_for_update()
+        row = (await connection.execute(query)).mappings().one_or_none()
+        if row is None:
+            insert = _INSERTS[self._engine.dialect.name](table)
+            await connection.execute(insert.on_conflict_do_nothing(), [_row(fresh)])
+            row = (await connection.execute(query)).mappings().one()
+        return type(fresh)(**row)
+
+    async def _fetch[Record](self, record: type[Record], query: Select[Any]) -> tuple[Record, ...]:
+        async with self._connect() as connection:
+            rows = (await connection.execute(query)).mappings()
+            return tuple(record(**row) for row in rows)
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
+        """Yield a connection whose errors are this project's."""
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._engine.connect())
+            except TypeError as error:  # an unknown option in the URL's query becomes an unknown argument of the driver
+                raise InvalidInput("DEVTASKS_DATABASE_URL", self._address, f"the driver's options: {error}") from None
+            except Exception as error:
+                raise self._unreachable(error) from error
+            try:
+                yield connection
+            except OSError as error:
+                raise self._unreachable(error) from error
+            except DBAPIError as error:
+                if _is_passing(error):
+                    raise self._unreachable(error) from error
+                raise LedgerError(f"the ledger at {self._address} refused: {error.orig}") from error
+
+    async def _revision(self) -> str | None:
+        async with self._connect() as connection:
+            try:
+                return await connection.scalar(text("SELECT version_num FROM alembic_version"))
+            except DBAPIError as error:
+                if _is_missing_table(error):
+                    return None
+                raise
+
+    # SQLite does not wait, but fails at once, where two processes switch the same file to WAL.
+    @retry(
+        retry=retry_if_exception_type(ServiceUnreachable),
+        wait=wait_random(0.01, 0.1),
+        stop=stop_after_delay(30),
+        reraise=True,
+    )
+    async def _upgrade(self) -> None:
+        async with self._connect() as connection, connection.begin():
+            for statement in _UPGRADE_LOCKS[self._engine.dialect.name]:
+                await connection.exec_driver_sql(statement)
+            await connection.run_sync(migrations.upgrade)
+
+    def _make_file(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.touch()
+            if not path.is_file():
+                raise IsADirectoryError(f"{path} is not a file")
+        except OSError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> ServiceUnreachable:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return ServiceUnreachable("ledger", self._address, f"{type(cause).__name__}: {cause}")
+
+
+def _row(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _is_missing_table(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == "42P01" or "no such table" in str(error.orig)
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    """Whether the connection was lost, or a resource or lock was not free: PostgreSQL's classes 08, 53 and 57."""
+    sqlstate = getattr(error.orig, "sqlstate", None) or ""
+    locked = "database is locked" in str(error.orig)
+    return error.connection_invalidated or locked or sqlstate.startswith(("08", "53", "57"))

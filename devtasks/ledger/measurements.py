@@ -1,0 +1,47 @@
+"""What was measured: attempts, calls to models, and the outcomes that selection learns from."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Index, select
+
+from devtasks.ledger.columns import table
+from devtasks.ledger.database import Database
+from devtasks.metrics_collector import ExecutionMetrics, LlmCall
+
+_attempts = table("attempts", ExecutionMetrics, key=("flow_run_id", "attempt"))
+_llm_calls = table("llm_calls", LlmCall, key=("flow_run_id", "attempt", "sequence"))
+Index("ix_attempts_started_at", _attempts.c.started_at)
+
+
+class Measurements(Database):
+    """Attempts and calls, written once or again under their keys."""
+
+    async def record_attempt(self, metrics: ExecutionMetrics) -> None:
+        """Store the attempt, in place of what was stored for the same run and number."""
+        async with self._writing() as connection:
+            await self._replace(connection, _attempts, [metrics])
+
+    async def record_calls(self, calls: Sequence[LlmCall]) -> None:
+        """Store the calls, all or none, each in place of what was stored for the same run, attempt and sequence."""
+        async with self._writing() as connection:
+            await self._replace(connection, _llm_calls, calls)
+
+    async def attempts(
+        self, flow_run_id: str | None = None, since: datetime | None = None, include_simulated: bool = True
+    ) -> tuple[ExecutionMetrics, ...]:
+        """Return the attempts of one run by number, or of all runs by start; `since` is inclusive and aware."""
+        query = select(_attempts)
+        if flow_run_id is not None:
+            query = query.where(_attempts.c.flow_run_id == flow_run_id).order_by(_attempts.c.attempt)
+        if since is not None:
+            query = query.where(_attempts.c.started_at >= since)
+        if not include_simulated:
+            query = query.where(_attempts.c.simulated.is_(False))
+        query = query.order_by(_attempts.c.started_at, _attempts.c.flow_run_id, _attempts.c.attempt)
+        return await self._fetch(ExecutionMetrics, query)
+
+    async def calls(self, flow_run_id: str) -> tuple[LlmCall, ...]:
+        """Return one run's calls in the order they were made."""
+        query = select(_llm_calls).where(_llm_calls.c.flow_run_id == flow_run_id)
+        return await self._fetch(LlmCall, query.order_by(_llm_calls.c.attempt, _llm_calls.c.sequence))
