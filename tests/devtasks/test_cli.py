@@ -4,14 +4,13 @@ import asyncio
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from builders import make_attempt
 
 from devtasks import cli
 from devtasks.ledger import Ledger
-from devtasks.metrics_collector import ExecutionMetrics
 
 SUBMIT = ("submit-task", "--category", "unit_test", "--description", "x")
 
@@ -103,28 +102,7 @@ def test_metrics_sum_up_the_ledger_and_leave_simulated_attempts_out_unless_asked
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DEVTASKS_DATABASE_URL", f"sqlite:///{tmp_path}/ledger.db")
-    attempt = ExecutionMetrics(
-        task_id="t",
-        flow_run_id="r",
-        attempt=1,
-        category="unit_test",
-        target_file="a.py",
-        model_requested="acme/coder:free",
-        model_served=None,
-        simulated=True,
-        isolation="local",
-        outcome="accepted",
-        failure=None,
-        score=0.9,
-        findings=(),
-        llm_calls=3,
-        iterations=3,
-        prompt_tokens=10,
-        completion_tokens=1,
-        cost_usd=0.0,
-        started_at=datetime(2026, 1, 1, tzinfo=UTC),
-        seconds=2.0,
-    )
+    attempt = make_attempt(simulated=True)
 
     async def record() -> None:
         async with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:

@@ -5,14 +5,17 @@ import sqlite3
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import builders
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from builders import make_call
 from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -31,51 +34,10 @@ FINDINGS = (
 )
 
 
-def make_attempt(**changes: Any) -> ExecutionMetrics:
-    values: dict[str, Any] = {
-        "task_id": "task",
-        "flow_run_id": "run",
-        "attempt": 1,
-        "category": "unit_test",
-        "target_file": "src/a.py",
-        "model_requested": "maker/model:free",
-        "model_served": "maker/model",
-        "simulated": False,
-        "isolation": "local",
-        "outcome": "rejected",
-        "failure": "tests_fail",
-        "score": 0.4,
-        "findings": FINDINGS,
-        "llm_calls": 3,
-        "iterations": 2,
-        "prompt_tokens": 5_000_000_000,
-        "completion_tokens": 20,
-        "cost_usd": 0.0012,
-        "started_at": NOON,
-        "seconds": 12.5,
-    }
-    return ExecutionMetrics(**values | changes)
-
-
-def make_call(**changes: Any) -> LlmCall:
-    values: dict[str, Any] = {
-        "flow_run_id": "run",
-        "attempt": 1,
-        "sequence": 1,
-        "model_requested": "maker/model:free",
-        "model_served": "maker/model",
-        "provider": "Provider",
-        "generation_id": "gen-1",
-        "status": 200,
-        "error": None,
-        "prompt_tokens": 10,
-        "completion_tokens": 20,
-        "cost_usd": 0.0004,
-        "latency_seconds": 1.25,
-        "started_at": NOON,
-        "simulated": False,
-    }
-    return LlmCall(**values | changes)
+make_attempt = partial(
+    builders.make_attempt, model_served="acme/coder", findings=FINDINGS, prompt_tokens=5_000_000_000, started_at=NOON
+)
+REJECTED = {"outcome": "rejected", "failure": "tests_fail", "score": 0.4}
 
 
 def run[T](url: str, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
@@ -108,9 +70,10 @@ def execute(url: str, *statements: str) -> list[Any]:
 
 
 def test_an_attempt_comes_back_as_it_was_recorded(database_url: str) -> None:
+    full = make_attempt(**REJECTED)
     bare = make_attempt(attempt=2, target_file=None, model_served=None, failure=None, findings=(), simulated=True)
-    record(database_url, make_attempt(), bare)
-    assert run(database_url, lambda ledger: ledger.attempts("run")) == (make_attempt(), bare)
+    record(database_url, full, bare)
+    assert run(database_url, lambda ledger: ledger.attempts("run")) == (full, bare)
 
 
 def test_a_runs_calls_come_back_in_the_order_they_were_made(database_url: str) -> None:
@@ -124,7 +87,7 @@ def test_a_runs_calls_come_back_in_the_order_they_were_made(database_url: str) -
 def test_recording_a_key_again_replaces_the_row(database_url: str) -> None:
     accepted = make_attempt(outcome="accepted", failure=None, score=1.0, findings=())
     answered = make_call(status=200, cost_usd=0.5)
-    record(database_url, make_attempt(), calls=(make_call(status=500), make_call(sequence=2)))
+    record(database_url, make_attempt(**REJECTED), calls=(make_call(status=500), make_call(sequence=2)))
     record(database_url, accepted, calls=(answered, make_call(sequence=3)))
     assert run(database_url, lambda ledger: ledger.attempts()) == (accepted,)
     assert run(database_url, lambda ledger: ledger.calls("run")) == (

@@ -1,8 +1,8 @@
 import subprocess
 import sys
-from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
+import builders
 import pytest
 
 from devtasks.metrics_collector import ExecutionMetrics, MetricsCollector, ModelMetrics, SystemMetrics
@@ -10,32 +10,7 @@ from devtasks.metrics_collector import ExecutionMetrics, MetricsCollector, Model
 EMPTY = SystemMetrics(0, 0, 0.0, 0, 0, 0.0, 0, 0, 0, 0.0)
 
 
-def make_attempt(**changes: Any) -> ExecutionMetrics:
-    values: dict[str, Any] = {
-        "task_id": "task",
-        "flow_run_id": "run",
-        "attempt": 1,
-        "category": "unit_test",
-        "target_file": None,
-        "model_requested": "a/model",
-        "model_served": None,
-        "simulated": False,
-        "isolation": "local",
-        "outcome": "accepted",
-        "failure": None,
-        "score": 1.0,
-        "findings": (),
-        "llm_calls": 2,
-        "iterations": 1,
-        "prompt_tokens": 100,
-        "completion_tokens": 10,
-        "cost_usd": 0.25,
-        "started_at": datetime(2026, 3, 1, tzinfo=UTC),
-        "seconds": 10.0,
-    }
-    return ExecutionMetrics(**values | changes)
-
-
+make_attempt = partial(builders.make_attempt, model_requested="a/model", llm_calls=2, cost_usd=0.25)
 REJECTED = {"outcome": "rejected", "failure": "tests_fail"}
 FAILED = {"outcome": "failed", "failure": "upstream_429", "score": 0.0}
 

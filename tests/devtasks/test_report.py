@@ -1,6 +1,7 @@
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+import builders
 import pytest
 
 from devtasks.metrics_collector import ExecutionMetrics
@@ -10,30 +11,14 @@ from devtasks.validation.result import Finding, ValidationLevel
 FINDING = Finding("tests-pass", ValidationLevel.ERROR, "two tests fail", "tests/test_auth.py:3", "E  assert 1 == 2")
 
 
-def make_attempt(**changes: Any) -> ExecutionMetrics:
-    values: dict[str, Any] = {
-        "task_id": "t-1",
-        "flow_run_id": "run",
-        "attempt": 1,
-        "category": "unit_test",
-        "target_file": "src/auth.py",
-        "model_requested": "acme/coder:free",
-        "model_served": None,
-        "simulated": False,
-        "isolation": "local",
-        "outcome": "accepted",
-        "failure": None,
-        "score": 0.876,
-        "findings": (),
-        "llm_calls": 3,
-        "iterations": 3,
-        "prompt_tokens": 12_000,
-        "completion_tokens": 345,
-        "cost_usd": 0.01234,
-        "started_at": datetime(2031, 1, 1, tzinfo=UTC),
-        "seconds": 12.34,
-    }
-    return ExecutionMetrics(**values | changes)
+make_attempt = partial(
+    builders.make_attempt,
+    score=0.876,
+    prompt_tokens=12_000,
+    completion_tokens=345,
+    cost_usd=0.01234,
+    seconds=12.34,
+)
 
 
 def make_report(**changes: Any) -> TaskReport:
