@@ -22,6 +22,7 @@ class FailureKind(StrEnum):
     MODEL_UNAVAILABLE = "model_unavailable"
     MODERATION = "moderation"
     UPSTREAM_RATE_LIMIT = "upstream_rate_limit"
+    COOLING = "cooling"
     PROVIDER_ERROR = "provider_error"
     MALFORMED_ANSWER = "malformed_answer"
     EMPTY_ANSWER = "empty_answer"
@@ -37,6 +38,7 @@ class FailureKind(StrEnum):
     LIMIT_LLM_CALLS = "limit_llm_calls"
     LIMIT_TOKENS = "limit_tokens"
     LIMIT_COST = "limit_cost"
+    LIMIT_BUDGET = "limit_budget"
 
 
 class Step(StrEnum):
@@ -62,6 +64,7 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.MODEL_UNAVAILABLE: _MODEL_FAULT,
     FailureKind.MODERATION: _MODEL_FAULT,
     FailureKind.UPSTREAM_RATE_LIMIT: _MODEL_FAULT,
+    FailureKind.COOLING: _MODEL_FAULT,
     FailureKind.PROVIDER_ERROR: _MODEL_FAULT,
     FailureKind.MALFORMED_ANSWER: _MODEL_FAULT,
     FailureKind.EMPTY_ANSWER: _MODEL_FAULT,
@@ -75,8 +78,27 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.LIMIT_LLM_CALLS: _ENDS_TASK,
     FailureKind.LIMIT_TOKENS: _ENDS_TASK,
     FailureKind.LIMIT_COST: _ENDS_TASK,
+    FailureKind.LIMIT_BUDGET: _ENDS_TASK,
 }
 """For each kind the step after its first, second, … occurrence with the same model; the last one repeats."""
+
+NOT_THE_MODELS: frozenset[FailureKind] = frozenset(
+    {
+        FailureKind.INTERRUPTED,
+        FailureKind.MODEL_UNAVAILABLE,
+        FailureKind.UPSTREAM_RATE_LIMIT,
+        FailureKind.COOLING,
+        FailureKind.PROVIDER_ERROR,
+        FailureKind.LLM_TIMEOUT,
+        FailureKind.AUTHENTICATION,
+        FailureKind.PAYMENT,
+        FailureKind.MINUTE_LIMIT,
+        FailureKind.DAY_LIMIT,
+        FailureKind.UNREACHABLE,
+        FailureKind.LIMIT_BUDGET,
+    }
+)
+"""Kinds by which infrastructure or a quota ended the attempt: they say nothing about what the model can do."""
 
 
 @dataclass(frozen=True)

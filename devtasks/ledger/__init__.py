@@ -1,12 +1,18 @@
-"""The SQL store of what was measured: attempts and calls to models, on PostgreSQL or in a SQLite file."""
+"""The SQL store that all processes share, on PostgreSQL or in a SQLite file.
 
+It keeps what was measured (attempts, calls), the account's quota, the models' circuit breakers and the last catalogue.
+"""
+
+from devtasks.ledger.catalogue_cache import CachedCatalogue, CatalogueCache
 from devtasks.ledger.columns import metadata
-from devtasks.ledger.measurements import Measurements
+from devtasks.ledger.measurements import Outcome
+from devtasks.ledger.passages import Ended, Lapsed, Passages
+from devtasks.ledger.quota import Answered, DayUse
 
-__all__ = ["Ledger", "metadata"]
+__all__ = ["Answered", "CachedCatalogue", "DayUse", "Ended", "Lapsed", "Ledger", "Outcome", "metadata"]
 
 
-class Ledger(Measurements):
+class Ledger(Passages, CatalogueCache):
     """The open ledger; every method is one transaction, and may be called from several coroutines at once.
 
     Every method raises ServiceUnreachable when the database went away or stays locked, and LedgerError when it refuses.

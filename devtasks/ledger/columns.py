@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -67,6 +68,23 @@ class _Findings(TypeDecorator[tuple[Finding, ...]]):
         return tuple(Finding(**{**item, "level": ValidationLevel(item["level"])}) for item in value or ())
 
 
+class _Name[Names: StrEnum](TypeDecorator[Names]):
+    """A member of an enumeration as its name in text."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, names: type[Names]) -> None:
+        super().__init__()
+        self.names = names
+
+    def process_bind_param(self, value: Names | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Names | None:
+        return None if value is None else self.names(value)
+
+
 _COLUMN_TYPES: dict[Any, Any] = {
     str: _CleanText,
     int: BigInteger,
@@ -84,6 +102,7 @@ def table(name: str, record: type[Any], key: Sequence[str]) -> Table:
     columns: list[Column[Any]] = []
     for field, hint in get_type_hints(record).items():
         nullable = NoneType in get_args(hint)
-        kind = _COLUMN_TYPES[get_args(hint)[0] if nullable else hint]
+        bare = get_args(hint)[0] if nullable else hint
+        kind = _Name(bare) if bare not in _COLUMN_TYPES and issubclass(bare, StrEnum) else _COLUMN_TYPES[bare]
         columns.append(Column(field, kind, primary_key=field in key, nullable=nullable))
     return Table(name, metadata, *columns)

@@ -1,17 +1,35 @@
 """What was measured: attempts, calls to models, and the outcomes that selection learns from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Index, select
+from sqlalchemy import Index, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from devtasks.ledger.columns import table
 from devtasks.ledger.database import Database
 from devtasks.metrics_collector import ExecutionMetrics, LlmCall
+from devtasks.recovery import NOT_THE_MODELS
+from devtasks.task import TaskCategory
 
 _attempts = table("attempts", ExecutionMetrics, key=("flow_run_id", "attempt"))
 _llm_calls = table("llm_calls", LlmCall, key=("flow_run_id", "attempt", "sequence"))
 Index("ix_attempts_started_at", _attempts.c.started_at)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What selection learns from one attempt: whether it was accepted, when it began, seconds, and USD.
+
+    `model_id` is the model that was asked for; `cost` is None where no call was made, so that none was measured.
+    """
+
+    model_id: str
+    accepted: bool
+    at: datetime
+    seconds: float
+    cost: float | None
 
 
 class Measurements(Database):
@@ -25,7 +43,7 @@ class Measurements(Database):
     async def record_calls(self, calls: Sequence[LlmCall]) -> None:
         """Store the calls, all or none, each in place of what was stored for the same run, attempt and sequence."""
         async with self._writing() as connection:
-            await self._replace(connection, _llm_calls, calls)
+            await self._replace_calls(connection, calls)
 
     async def attempts(
         self, flow_run_id: str | None = None, since: datetime | None = None, include_simulated: bool = True
@@ -45,3 +63,30 @@ class Measurements(Database):
         """Return one run's calls in the order they were made."""
         query = select(_llm_calls).where(_llm_calls.c.flow_run_id == flow_run_id)
         return await self._fetch(LlmCall, query.order_by(_llm_calls.c.attempt, _llm_calls.c.sequence))
+
+    async def outcomes(self, category: TaskCategory, limit: int, *, simulated: bool) -> Sequence[Outcome]:
+        """Return the last attempts of this category, newest first; real ones, or simulated ones alone.
+
+        Those that say nothing about the model (`recovery.NOT_THE_MODELS`) are left out.
+        """
+        failure = _attempts.c.failure
+        query = (
+            select(_attempts)
+            .where(_attempts.c.category == category.value, _attempts.c.simulated.is_(simulated))
+            .where(or_(failure.is_(None), failure.not_in(NOT_THE_MODELS)))
+            .order_by(_attempts.c.started_at.desc(), _attempts.c.flow_run_id, _attempts.c.attempt.desc())
+            .limit(limit)
+        )
+        return [
+            Outcome(
+                model_id=attempt.model_requested,
+                accepted=attempt.outcome == "accepted",
+                at=attempt.started_at,
+                seconds=attempt.seconds,
+                cost=attempt.cost_usd if attempt.llm_calls else None,
+            )
+            for attempt in await self._fetch(ExecutionMetrics, query)
+        ]
+
+    async def _replace_calls(self, connection: AsyncConnection, calls: Sequence[LlmCall]) -> None:
+        await self._replace(connection, _llm_calls, calls)

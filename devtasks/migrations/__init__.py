@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from devtasks.errors import LedgerError
 
-HEAD = "0001"
+HEAD = "0003"
 
 
 def upgrade(connection: Connection) -> None:

@@ -1,0 +1,249 @@
+"""The account's quota, shared by every process: reservations, and what the service said about the account.
+
+Whatever is decided about an account is decided while its row is locked, so that no two processes take the last place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Index, and_, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from devtasks.ledger.columns import table
+from devtasks.ledger.database import Database
+from devtasks.quota import (
+    DEPARTURE_SECONDS,
+    RESERVATION_SECONDS,
+    TRANSIT_SECONDS,
+    AccountLimits,
+    Answer,
+    Budgets,
+    DayExhausted,
+    Granted,
+    MinuteFull,
+    Order,
+    OverBudget,
+    ReservationState,
+    Standing,
+    day_of,
+    decide,
+    over_budget,
+)
+
+
+@dataclass(frozen=True)
+class _Account:
+    """An account by its fingerprint; `correction` is what the service counts beyond our calls on the day `day`."""
+
+    account: str
+    day: datetime | None = None
+    correction: int = 0
+    day_limit: int | None = None
+    checked_at: datetime | None = None
+    blocked_until: datetime | None = None
+    exhausted_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class _Reservation:
+    """One call's reservation; `counted_at` is when it was marked as sent, before that when it was made.
+
+    `windowed` says whether it counts in the account's minute and day; `cost_usd` is None until it is known.
+    """
+
+    id: str
+    account: str
+    flow_run_id: str
+    batch: str | None
+    model: str
+    windowed: bool
+    state: ReservationState
+    counted_at: datetime
+    expires_at: datetime
+    bound_usd: float | None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class DayUse:
+    """The day's free requests as the ledger counts them; `limit` None where the service named none."""
+
+    day: datetime
+    used: int
+    limit: int | None
+    checked_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How many of the day's calls had been answered, taken before the service is asked for its own count."""
+
+    day: datetime
+    calls: int
+
+
+_accounts = table("quota_accounts", _Account, key=("account",))
+_reservations = table("quota_reservations", _Reservation, key=("id",))
+_r = _reservations.c
+Index("ix_quota_reservations_account", _r.account, _r.counted_at)
+Index("ix_quota_reservations_flow_run_id", _r.flow_run_id)
+Index("ix_quota_reservations_batch", _r.batch)
+
+_LATE = timedelta(seconds=DEPARTURE_SECONDS + TRANSIT_SECONDS)
+
+
+class Quota(Database):
+    """Reservations of calls, in the account's windows and within its money limits."""
+
+    async def reserve(self, order: Order, limits: AccountLimits, budgets: Budgets) -> Answer:
+        """Reserve one call, or return what stands against it; a reservation lapses after RESERVATION_SECONDS."""
+        async with self._writing() as connection:
+            account = await self._account(connection, order.account)
+            now = await self._now(connection)
+            if refusal := await _against(connection, order, limits, budgets, account=account, now=now):
+                return refusal
+            reservation = _Reservation(
+                id=uuid4().hex,
+                account=order.account,
+                flow_run_id=order.flow_run_id,
+                batch=order.batch,
+                model=order.model,
+                windowed=order.windowed,
+                state=ReservationState.RESERVED,
+                counted_at=now,
+                expires_at=now + timedelta(seconds=RESERVATION_SECONDS),
+                bound_usd=order.bound_usd,
+            )
+            await self._replace(connection, _reservations, [reservation])
+            return Granted(reservation.id)
+
+    async def release(self, reservation: str) -> None:
+        """Give back a reservation that was not sent."""
+        async with self._writing() as connection:
+            await release(connection, reservation)
+
+    async def day_use(self, account: str) -> DayUse:
+        """Return how many free requests the account has used today, its limit, and when the service was asked."""
+        async with self._writing() as connection:
+            row = await self._account(connection, account)
+            now = await self._now(connection)
+            return DayUse(day_of(now), await _used_today(connection, row, now), row.day_limit, row.checked_at)
+
+    async def answered_today(self, account: str) -> Answered:
+        """Return what `correct_quota` needs, to be taken before the service is asked for its count."""
+        async with self._writing() as connection:
+            day = day_of(await self._now(connection))
+            settled = and_(_r.account == account, _r.windowed, _r.state == ReservationState.SETTLED)
+            query = select(func.count()).where(settled, _r.counted_at >= day)
+            return Answered(day, (await connection.execute(query)).scalar_one())
+
+    async def correct_quota(
+        self, account: str, *, limit: int | None, used: int | None, answered: Answered | None = None
+    ) -> None:
+        """Take over the service's limit and count of the day, None for what it does not say.
+
+        The service had counted the calls in `answered` and perhaps some that were under way; what it counts beyond
+        the former is taken for another's use, so that its count and ours can be added without missing one.
+        """
+        async with self._writing() as connection:
+            row = await self._account(connection, account)
+            now = await self._now(connection)
+            row = replace(row, day_limit=limit if limit is not None else row.day_limit, checked_at=now)
+            if used is not None and answered and answered.day == day_of(now):
+                has_room = limit is not None and used < limit
+                exhausted_until = None if has_room else row.exhausted_until
+                row = replace(row, day=answered.day, correction=used - answered.calls, exhausted_until=exhausted_until)
+            await self._replace(connection, _accounts, [row])
+
+    async def block_account(self, account: str, until: datetime, *, day: bool) -> None:
+        """Note that the service refused the account's calls until then: the rest of the minute's, or of the day's."""
+        async with self._writing() as connection:
+            await self._block(connection, account, until, day=day)
+
+    async def _block(self, connection: AsyncConnection, account: str, until: datetime, *, day: bool) -> None:
+        row = await self._account(connection, account)
+        row = replace(row, exhausted_until=until) if day else replace(row, blocked_until=until)
+        await self._replace(connection, _accounts, [row])
+
+    async def _account(self, connection: AsyncConnection, account: str) -> _Account:
+        return await self._locked_row(connection, _accounts, _Account(account), _accounts.c.account == account)
+
+    async def _mark_sent(self, connection: AsyncConnection, account: str, reservation: str) -> bool:
+        """Mark a reservation as sent now; False where it has lapsed. One that is marked already is marked anew."""
+        await self._account(connection, account)
+        now = await self._now(connection)
+        alive = or_(_r.state == ReservationState.SENT, and_(_r.state == ReservationState.RESERVED, _r.expires_at > now))
+        statement = update(_reservations).where(_r.id == reservation, alive)
+        marked = await connection.execute(statement.values(state=ReservationState.SENT, counted_at=now))
+        return marked.rowcount == 1
+
+
+async def release(connection: AsyncConnection, reservation: str) -> None:
+    """Give a reservation back, in the caller's transaction."""
+    statement = update(_reservations).where(_r.id == reservation)
+    await connection.execute(statement.values(state=ReservationState.RELEASED))
+
+
+async def settle(connection: AsyncConnection, reservation: str, cost_usd: float | None) -> None:
+    """Note that a call was answered, in the caller's transaction; None where its cost is not known."""
+    statement = update(_reservations).where(_r.id == reservation)
+    await connection.execute(statement.values(state=ReservationState.SETTLED, cost_usd=cost_usd))
+
+
+async def _against(
+    connection: AsyncConnection,
+    order: Order,
+    limits: AccountLimits,
+    budgets: Budgets,
+    *,
+    account: _Account,
+    now: datetime,
+) -> MinuteFull | DayExhausted | OverBudget | None:
+    if order.windowed:
+        minute = select(_r.counted_at).where(
+            _r.account == order.account, _r.windowed, _counts(now), _r.counted_at > now - limits.window
+        )
+        standing = Standing(
+            in_minute=(await connection.scalars(minute)).all() if limits.requests_per_minute else (),
+            used_today=await _used_today(connection, account, now),
+            day_limit=account.day_limit,
+            blocked_until=account.blocked_until,
+            exhausted_until=account.exhausted_until,
+        )
+        if refusal := decide(now, limits, standing):
+            return refusal
+    if order.bound_usd == 0 or not budgets.any:
+        return None
+    return over_budget(order, [row async for row in _spending(connection, order, budgets, now)])
+
+
+async def _used_today(connection: AsyncConnection, account: _Account, now: datetime) -> int:
+    """Return the day's count; calls sent just before midnight may have arrived after it, and count on both days."""
+    day = day_of(now)
+    query = select(func.count()).where(
+        _r.account == account.account, _r.windowed, _counts(now), _r.counted_at >= day - _LATE
+    )
+    ours = (await connection.execute(query)).scalar_one()
+    return max(0, ours + (account.correction if account.day == day else 0))
+
+
+async def _spending(connection: AsyncConnection, order: Order, budgets: Budgets, now: datetime):
+    """Yield each money limit with what was spent under it, counting calls under way at their bound."""
+    scopes: Sequence[tuple[str, float | None, ColumnElement[bool]]] = (
+        ("task", budgets.task_usd, _r.flow_run_id == order.flow_run_id),
+        ("batch", budgets.batch_usd, _r.batch == order.batch),
+        ("day", budgets.day_usd, and_(_r.account == order.account, _r.counted_at >= day_of(now))),
+    )
+    for scope, limit, belongs in scopes:
+        if limit is not None:
+            spent = func.coalesce(func.sum(func.coalesce(_r.cost_usd, _r.bound_usd, 0)), 0)
+            query = select(spent).where(belongs, _counts(now))
+            yield scope, limit, float((await connection.execute(query)).scalar_one())
+
+
+def _counts(now: datetime) -> ColumnElement[bool]:
+    """What was sent counts, answered or not; what is only reserved counts until it lapses."""
+    sent = _r.state.in_((ReservationState.SENT, ReservationState.SETTLED))
+    return or_(sent, and_(_r.state == ReservationState.RESERVED, _r.expires_at > now))

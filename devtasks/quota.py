@@ -1,0 +1,180 @@
+"""The account's budget, as values and pure decisions; the ledger keeps what they are decided from.
+
+A reservation is written before its call: reserved → sent → settled, or released where it was never sent. What was sent
+counts for ever, whatever became of it; what is only reserved counts until it expires. OpenRouter's windows are a minute
+that slides and a day of UTC (reference: 20 requests a minute, 50 or 1,000 free ones a day, for the whole account).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import dropwhile
+
+DEPARTURE_SECONDS = 1.0
+"""What may pass between a call's mark as sent and its first byte; a call that took longer is marked anew."""
+
+TRANSIT_SECONDS = 1.0
+"""What a request may travel until OpenRouter counts it: an assumption, some five times a round trip across an ocean."""
+
+RESERVATION_SECONDS = 30.0
+"""How long a reservation counts that was not sent: more than a connection may take (10 s), well below a minute."""
+
+
+class ReservationState(StrEnum):
+    """Where a reservation stands; `sent` also stands for one whose answer never came."""
+
+    RESERVED = "reserved"
+    SENT = "sent"
+    SETTLED = "settled"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True)
+class AccountLimits:
+    """What an account may send; None is no limit. With `free_only`, calls that have a price count in neither window.
+
+    `requests_per_day` is the user's own; the service's is in the ledger. `minute_seconds` is shorter in tests only.
+    """
+
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+    free_only: bool = True
+    minute_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for limit in (self.requests_per_minute, self.requests_per_day):
+            if limit is not None and limit < 1:
+                raise ValueError(f"a limit of at least one request, not {limit}")
+
+    @property
+    def window(self) -> timedelta:
+        """How long a call stays in the minute: the minute, and how much later than marked it may have arrived."""
+        return timedelta(seconds=self.minute_seconds + DEPARTURE_SECONDS + TRANSIT_SECONDS)
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The most that may be spent, in USD: by the task, by its batch, by the account in a day of UTC; None is no limit.
+
+    With any of them set, a call whose price is unknown is refused.
+    """
+
+    task_usd: float | None = None
+    batch_usd: float | None = None
+    day_usd: float | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit at all."""
+        return any(limit is not None for limit in (self.task_usd, self.batch_usd, self.day_usd))
+
+
+@dataclass(frozen=True)
+class Order:
+    """A call somebody wants to send; `bound_usd` is the most it can cost, None when its price is unknown.
+
+    `windowed` says whether it counts in the account's minute and day.
+    """
+
+    account: str
+    flow_run_id: str
+    model: str
+    windowed: bool
+    bound_usd: float | None
+    batch: str | None = None
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The call may be sent; `reservation` is the id to mark and settle it by."""
+
+    reservation: str
+
+
+@dataclass(frozen=True)
+class MinuteFull:
+    """The minute is full: ask again at `until`, which is in so many seconds by the ledger's clock."""
+
+    until: datetime
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DayExhausted:
+    """The day's free requests are used up; at `until` the next day begins."""
+
+    until: datetime
+    used: int
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class OverBudget:
+    """The call could exceed a money limit; `bound_usd` None says that its price is unknown."""
+
+    scope: str
+    spent_usd: float
+    bound_usd: float | None
+    limit_usd: float
+
+
+Answer = Granted | MinuteFull | DayExhausted | OverBudget
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the ledger holds of an account: the times of the calls in its minute, and the day's count and limit.
+
+    `blocked_until` and `exhausted_until` are what the service itself said in a refusal.
+    """
+
+    in_minute: Sequence[datetime]
+    used_today: int
+    day_limit: int | None
+    blocked_until: datetime | None = None
+    exhausted_until: datetime | None = None
+
+
+def decide(now: datetime, limits: AccountLimits, standing: Standing) -> MinuteFull | DayExhausted | None:
+    """Return what stands against one more call, None if nothing does."""
+    day_limits = [limit for limit in (limits.requests_per_day, standing.day_limit) if limit is not None]
+    day_limit = min(day_limits, default=None)
+    if standing.exhausted_until and now < standing.exhausted_until:
+        return DayExhausted(standing.exhausted_until, standing.used_today, day_limit)
+    if day_limit is not None and standing.used_today >= day_limit:
+        return DayExhausted(next_day(now), standing.used_today, day_limit)
+    free_at = max(_room_at(now, limits, standing.in_minute), standing.blocked_until or now)
+    return MinuteFull(free_at, (free_at - now).total_seconds()) if free_at > now else None
+
+
+def _room_at(now: datetime, limits: AccountLimits, in_minute: Sequence[datetime]) -> datetime:
+    """Return when the minute has room for one more call."""
+    if limits.requests_per_minute is None:
+        return now
+    leaving = sorted(at + limits.window for at in in_minute)
+    staying = list(dropwhile(lambda at: at <= now, leaving))
+    surplus = len(staying) - limits.requests_per_minute
+    return staying[surplus] if 0 <= surplus < len(staying) else now
+
+
+def over_budget(order: Order, limits: Sequence[tuple[str, float | None, float]]) -> OverBudget | None:
+    """Return the first money limit the call could exceed; `limits` are scope, limit and what is spent, in USD."""
+    for scope, limit, spent in limits:
+        if limit is not None and (order.bound_usd is None or spent + order.bound_usd > limit + ROUNDING_USD):
+            return OverBudget(scope, spent, order.bound_usd, limit)
+    return None
+
+
+ROUNDING_USD = 1e-9
+"""Sums of floating-point prices are no more exact than this; OpenRouter's cheapest token costs more."""
+
+
+def day_of(now: datetime) -> datetime:
+    """Return the beginning of the day of UTC."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def next_day(now: datetime) -> datetime:
+    """Return the beginning of the next day of UTC, when OpenRouter's daily count begins anew."""
+    return day_of(now) + timedelta(days=1)
