@@ -24,6 +24,7 @@ class OpenHandsConfig(BaseSettings):
     base_url: Annotated[str, Field(alias="OPENHANDS_BASE_URL", pattern=r"^https?://")] = OPENROUTER_URL
     workspace_root: Annotated[Path | None, Field(alias="OPENHANDS_WORKSPACE_ROOT")] = None
     timeout: Annotated[float | None, Field(alias="OPENHANDS_TIMEOUT", gt=0, le=86_400)] = None
+    enable_circuit_breaker: Annotated[bool, Field(alias="OPENHANDS_ENABLE_CIRCUIT_BREAKER")] = True
     database_url: Annotated[str | None, Field(alias="DEVTASKS_DATABASE_URL")] = None
     home: Annotated[Path, Field(alias="DEVTASKS_HOME")] = Path(".devtasks")
     agent_server: Annotated[Path | None, Field(alias=AGENT_SERVER)] = None

@@ -6,6 +6,7 @@
      ├── WorkspaceError         git could not make, compare or deliver a workspace
      ├── LedgerError            the ledger's database refused or is of another version
      ├── NoModelAvailable       no model meets the task's requirements; relax one of those named
+     │    └── ModelsCooling     those that do are left alone for a while; `ready_at` says until when
      └── AgentCrashed           the agent's process died or broke the protocol (transient: started anew)
 
 A model call that was not answered is no exception but a value, `openrouter.answers.Refusal`, with its reason as a kind.
@@ -14,6 +15,7 @@ A model call that was not answered is no exception but a value, `openrouter.answ
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
 MAX_SHOWN = 200
@@ -85,6 +87,16 @@ class LedgerError(DevtasksError):
 
 class NoModelAvailable(DevtasksError):
     """No model meets the task's requirements; the message says which requirement left out how many."""
+
+
+class ModelsCooling(NoModelAvailable):
+    """Every model that meets the requirements is left alone by its circuit breaker; the first is back at `ready_at`."""
+
+    def __init__(self, ready_at: datetime) -> None:
+        super().__init__(
+            f"every model that fits is cooling down; the first is ready at {ready_at:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        self.ready_at = ready_at
 
 
 class AgentCrashed(DevtasksError):

@@ -59,14 +59,17 @@ class Delivery(StrEnum):
 
 
 class TaskLimits(BaseModel):
-    """Bounds of one task over all its attempts; reaching one ends the agent and every process it started."""
+    """Bounds of one task over all its attempts; reaching one ends the agent and every process it started.
+
+    `cost_usd` None is no bound on money, the only way to use a model whose price is unknown.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seconds: Annotated[float, Field(gt=0, le=86_400)] = 900
     llm_calls: Annotated[int, Field(ge=1, le=1_000)] = 40
     tokens: Annotated[int, Field(ge=1_000)] = 1_000_000
-    cost_usd: Annotated[float, Field(ge=0)] = 0.50
+    cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 0.50
     iterations: Annotated[int, Field(ge=1, le=500)] = 30
     attempts: Annotated[int, Field(ge=1, le=20)] = 4
 

@@ -7,12 +7,17 @@ where it is the single thing that tells two cases apart (which rate limit, which
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from devtasks.openrouter import hints
 from devtasks.recovery import FailureKind
 
 Json = dict[str, Any]
+
+LONGEST_MINUTE = timedelta(minutes=2)
+"""A limit of the account that names no window but lasts longer than this is the day's."""
 
 MAX_NUMBER = 1e12
 """No count of tokens and no cost is larger; what is, or is not finite, is no number to reckon with."""
@@ -20,21 +25,25 @@ MAX_NUMBER = 1e12
 
 @dataclass(frozen=True)
 class Refusal:
-    """A call that was not answered; `status` is the HTTP status handed on, `message` OpenRouter's own words."""
+    """A call that was not answered; `status` is the HTTP status handed on, `message` OpenRouter's own words.
+
+    `until` is when it may be made again, as far as anybody said.
+    """
 
     kind: FailureKind
     status: int
     message: str
+    until: datetime | None = None
 
     def body(self) -> Json:
         """Return the typed error body that the agent's side receives."""
-        metadata = {"error_type": self.kind.value}
+        metadata = {"error_type": self.kind.value} | ({"retry_at": self.until.isoformat()} if self.until else {})
         return {"error": {"code": self.status, "message": self.message, "metadata": metadata}}
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A chat completion that counts, with what it cost; `cost_usd` is 0 where OpenRouter reports none."""
+    """A chat completion that counts, with what it cost in USD; None where the service reports none."""
 
     body: Json
     model: str | None
@@ -42,7 +51,7 @@ class Completion:
     generation_id: str | None
     prompt_tokens: int
     completion_tokens: int
-    cost_usd: float
+    cost_usd: float | None
 
 
 BY_STATUS: Mapping[int, FailureKind] = {
@@ -73,12 +82,24 @@ BY_PROSE: tuple[tuple[int, str, FailureKind], ...] = (
 )
 
 
-def read_answer(status: int, content: bytes) -> Completion | Refusal:
+def read_answer(
+    status: int, content: bytes, headers: Mapping[str, str] | None = None, now: datetime | None = None
+) -> Completion | Refusal:
     """Return what an answer of the chat endpoint means; never raises on whatever the bytes hold."""
     try:
         parsed = json.loads(content)
     except (ValueError, RecursionError):
         parsed = None
+    answer = _read(status, parsed)
+    if isinstance(answer, Completion):
+        return answer
+    now = now or datetime.now(UTC)
+    until = hints.until(headers or {}, _error_in(cast(Json, parsed)) if isinstance(parsed, dict) else {}, now)
+    is_day = answer.kind is FailureKind.MINUTE_LIMIT and until is not None and until - now > LONGEST_MINUTE
+    return replace(answer, kind=FailureKind.DAY_LIMIT if is_day else answer.kind, until=until)
+
+
+def _read(status: int, parsed: Any) -> Completion | Refusal:
     if status != 200 and not 400 <= status < 600:
         return Refusal(FailureKind.PROVIDER_ERROR, 502, f"HTTP {status}, which is neither an answer nor an error")
     if not isinstance(parsed, dict):
@@ -111,7 +132,7 @@ def _completion(body: Json) -> Completion | Refusal:
         generation_id=_text(body.get("id")),
         prompt_tokens=int(_number(usage.get("prompt_tokens"))),
         completion_tokens=int(_number(usage.get("completion_tokens"))),
-        cost_usd=_number(usage.get("cost")),
+        cost_usd=_amount(usage.get("cost")),
     )
 
 
@@ -151,4 +172,8 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and 0 <= value <= MAX_NUMBER else 0.0
+    return _amount(value) or 0.0
+
+
+def _amount(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= MAX_NUMBER else None

@@ -13,12 +13,17 @@ VARIABLES: dict[str, tuple[str, str, Any]] = {
     "OPENHANDS_BASE_URL": ("base_url", "http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"),
     "OPENHANDS_WORKSPACE_ROOT": ("workspace_root", "/srv/runs", Path("/srv/runs")),
     "OPENHANDS_TIMEOUT": ("timeout", "60.5", 60.5),
+    "OPENHANDS_ENABLE_CIRCUIT_BREAKER": ("enable_circuit_breaker", "false", False),
     "DEVTASKS_DATABASE_URL": ("database_url", "postgresql://host/name", "postgresql://host/name"),
     "DEVTASKS_HOME": ("home", "/srv/devtasks", Path("/srv/devtasks")),
     "DEVTASKS_AGENT_SERVER": ("agent_server", "/run/agents", Path("/run/agents")),
     "PREFECT_API_URL": ("prefect_api_url", "http://host:4200/api", "http://host:4200/api"),
 }
-DEFAULTS: dict[str, Any] = {"base_url": OPENROUTER_URL, "home": Path(".devtasks")}
+DEFAULTS: dict[str, Any] = {
+    "base_url": OPENROUTER_URL,
+    "enable_circuit_breaker": True,
+    "home": Path(".devtasks"),
+}
 
 
 @pytest.fixture(autouse=True)

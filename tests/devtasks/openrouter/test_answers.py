@@ -189,11 +189,11 @@ def test_an_answer_without_text_counts_when_it_calls_a_tool(message: dict[str, A
         pytest.param(b'{"prompt_tokens": 1' + b"0" * 400 + b', "cost": 1e300}', id="beyond-measure"),
     ],
 )
-def test_a_count_that_cannot_be_is_zero(usage: bytes) -> None:
+def test_a_count_that_cannot_be_is_zero_and_such_a_cost_unknown(usage: bytes) -> None:
     content = json.dumps(ANSWER).replace(json.dumps(ANSWER["usage"]), "USAGE").encode().replace(b"USAGE", usage)
     answer = read_answer(200, content)
     assert isinstance(answer, Completion)
-    assert (answer.prompt_tokens, answer.completion_tokens, answer.cost_usd) == (0, 0, 0.0)
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.cost_usd) == (0, 0, None)
 
 
 def test_a_message_is_handed_on_in_bounded_length() -> None:

@@ -1,0 +1,84 @@
+"""The account behind a key: its fingerprint, what `GET /key` says about it, and which limits follow."""
+
+import hashlib
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from devtasks.openrouter.client import attribution
+from devtasks.quota import AccountLimits
+
+OPENROUTER_HOST = "openrouter.ai"
+REQUESTS_PER_MINUTE = 20
+REQUESTS_PER_DAY = 50
+REQUESTS_PER_DAY_WITH_CREDITS = 1_000
+"""OpenRouter's limits for free models (its documentation, api_reference/limits, August 2026)."""
+
+KEY_SECONDS = 10.0
+
+
+class DailyRequests(BaseModel):
+    """The account's count of today's free requests; the newer field, which not every account's answer has."""
+
+    model_config = ConfigDict(frozen=True)
+
+    limit: int = Field(ge=0)
+    used: int = Field(ge=0)
+
+
+class KeyInfo(BaseModel):
+    """What `GET /key` says, as far as the quota needs it; unknown fields are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    is_free_tier: bool | None = None
+    free_model_daily_requests: DailyRequests | None = None
+
+
+class _Answer(BaseModel):
+    data: KeyInfo
+
+
+def fingerprint(base_url: str, key: SecretStr) -> str:
+    """Return the name by which the ledger knows an account: it tells two apart and does not lead back to the key."""
+    said = f"{base_url.rstrip('/')}\n{key.get_secret_value()}".encode()
+    return hashlib.blake2b(said, digest_size=16, person=b"devtasksaccount").hexdigest()
+
+
+async def read_key(base_url: str, key: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> KeyInfo | None:
+    """Return what the service says about the key, None where it says nothing readable; never raises."""
+    headers = attribution() | {"Authorization": f"Bearer {key.get_secret_value()}"}
+    try:
+        async with httpx.AsyncClient(headers=headers, timeout=KEY_SECONDS, transport=transport) as client:
+            response = (await client.get(f"{base_url.rstrip('/')}/key")).raise_for_status()
+            return _Answer.model_validate_json(response.content).data
+    except (httpx.HTTPError, httpx.InvalidURL, ValidationError):
+        return None
+
+
+def limits_of(
+    base_url: str, info: KeyInfo | None, *, per_minute: int | None = None, per_day: int | None = None
+) -> AccountLimits:
+    """Return the account's limits: the user's own, and OpenRouter's where its accounting is at work.
+
+    That is at its own address, and wherever `GET /key` counts daily requests as it does. Any other service has the
+    user's limits alone, and they count every call: what a private model costs says nothing about its limits.
+    """
+    platform = _is_openrouter(base_url) or bool(info and info.free_model_daily_requests)
+    if not platform:
+        return AccountLimits(per_minute, per_day, free_only=False)
+    return AccountLimits(min(per_minute or REQUESTS_PER_MINUTE, REQUESTS_PER_MINUTE), per_day)
+
+
+def day_limit_of(base_url: str, info: KeyInfo | None) -> int | None:
+    """Return the service's own limit on free requests in a day, None where it is not known or there is none."""
+    if info and info.free_model_daily_requests:
+        return info.free_model_daily_requests.limit
+    if not _is_openrouter(base_url) or info is None:
+        return None
+    return REQUESTS_PER_DAY_WITH_CREDITS if info.is_free_tier is False else REQUESTS_PER_DAY
+
+
+def _is_openrouter(base_url: str) -> bool:
+    host = httpx.URL(base_url).host
+    return host == OPENROUTER_HOST or host.endswith(f".{OPENROUTER_HOST}")

@@ -1,0 +1,35 @@
+"""What a call can cost, and what it did cost, by the catalogue's prices."""
+
+import json
+from typing import Any
+
+from devtasks.openrouter.client import Pricing
+
+MOST_COMPLETION_TOKENS = 65_536
+"""Tokens of an answer where the request sets no bound; the agent's requests always do."""
+
+
+def is_free(model: str, pricing: Pricing | None) -> bool:
+    """Whether OpenRouter's limits on free models may hold for a model; an unknown price is taken for a free one's."""
+    if model.endswith(":free") or pricing is None or pricing.prompt is None or pricing.completion is None:
+        return True
+    return not (pricing.prompt or pricing.completion)
+
+
+def cost_usd(pricing: Pricing | None, prompt_tokens: int, completion_tokens: int) -> float | None:
+    """Return the price of so many tokens, None where it is unknown."""
+    if pricing is None or pricing.prompt is None or pricing.completion is None:
+        return None
+    return float(pricing.prompt * prompt_tokens + pricing.completion * completion_tokens)
+
+
+def bound_usd(pricing: Pricing | None, body: dict[str, Any]) -> float | None:
+    """Return the most a request can cost, None where its price is unknown.
+
+    A token is at least one byte of the request, so its bytes bound the prompt; the request's own bound on the answer
+    bounds the rest.
+    """
+    asked = [body.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    bounds = [value for value in asked if isinstance(value, int) and value > 0]
+    prompt = len(json.dumps(body, ensure_ascii=False).encode(errors="replace"))
+    return cost_usd(pricing, prompt, max(bounds, default=MOST_COMPLETION_TOKENS))
