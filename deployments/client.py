@@ -1,6 +1,7 @@
 """What people do with tasks through Prefect's API: submit, follow, look up."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,9 +22,12 @@ from prefect.client.schemas.objects import FlowRun, Log, StateType
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from devtasks.errors import InvalidInput
+from blocks import OpenRouterCredentials
+from devtasks.errors import InvalidInput, ServiceUnreachable
+from devtasks.openrouter.client import list_models
+from devtasks.openrouter.price import require_known_price
 from devtasks.report import TaskReport
-from devtasks.task import TaskPriority
+from devtasks.task import DevTask, TaskPriority
 from tasks.deliver_result import REPORT_KEY
 
 FLOW = "development-task"
@@ -61,6 +65,19 @@ async def submit(client: PrefectClient, priority: TaskPriority, parameters: Mapp
             raise
         detail = str(error.response.json().get("detail"))
         raise InvalidInput("parameters", dict(parameters), detail) from None
+
+
+async def check_price(task: DevTask, credentials: str) -> None:
+    """Raise InvalidInput where the task's model has no known price and the task or the block limits money.
+
+    Where block or catalogue cannot be read from here the flow, which checks the same, has the word.
+    """
+    with contextlib.suppress(ValueError, ServiceUnreachable):
+        if task.model:
+            block = await OpenRouterCredentials.aload(credentials)
+            limits = (task.limits.cost_usd, task.limits.batch_cost_usd, block.max_cost_usd_per_day)
+            if any(limit is not None for limit in limits):
+                require_known_price(task.model, await list_models(block.base_url))
 
 
 async def follow(client: PrefectClient, flow_run_id: UUID) -> AsyncGenerator[Log | FlowRun]:

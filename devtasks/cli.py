@@ -20,7 +20,7 @@ from rich.markup import escape
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
-from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskPriority
+from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskLimits, TaskPriority
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -185,6 +185,14 @@ def submit_task(
     quality_threshold: Annotated[float, Parameter(help="The least score of an accepted result, 0 to 1.")] = 0.7,
     delivery: Annotated[Delivery, Parameter(help="A patch file, or a commit on a new branch.")] = Delivery.PATCH,
     model: Annotated[str, Parameter(help="A model's id, to use that one alone.")] = "",
+    max_cost_usd: Annotated[
+        float | None,
+        Parameter(help="US dollars it may cost; none is no limit, and lets a model of unknown price work."),
+    ] = TaskLimits().cost_usd,
+    batch: Annotated[str, Parameter(help="Name of a batch, whose tasks share the next limit.")] = "",
+    max_batch_cost_usd: Annotated[
+        float | None, Parameter(help="US dollars that all tasks of the batch may cost together.")
+    ] = None,
     credentials: Annotated[str, Parameter(help="Name of an OpenRouter Credentials block.")] = "default",
     wait: Annotated[bool, Parameter(negative="", help="Show what happens, and exit with the task's outcome.")] = False,
     json: Json = False,
@@ -203,17 +211,21 @@ def submit_task(
         "quality_threshold": quality_threshold,
         "delivery": delivery,
         "model": model,
+        "batch": batch,
     }
-    checked = asked | {"target_file": target_file or None, "model": model or None}
-    task = DevTask.parse(task_id="new", priority=priority, **checked)
+    limits = {"cost_usd": max_cost_usd, "batch_cost_usd": max_batch_cost_usd}
+    checked = asked | {"target_file": target_file or None, "model": model or None, "batch": batch or None}
+    task = DevTask.parse(task_id="new", priority=priority, limits=limits, **checked)
     require_rules(task.category)
     workspace.check_repository(task)
 
     async def run() -> "TaskReport":
-        from deployments.client import read_report, submit
+        from deployments.client import check_price, read_report, submit
 
+        parameters = asked | {"credentials": credentials} | {f"max_{name}": value for name, value in limits.items()}
         async with _client() as client:
-            flow_run = await submit(client, priority, asked | {"credentials": credentials}, name=task.title)
+            await check_price(task, credentials)
+            flow_run = await submit(client, priority, parameters, name=task.title)
             if wait:
                 return await show_progress(client, flow_run, quiet=json)
             return await read_report(client, flow_run)

@@ -6,7 +6,6 @@
      ├── WorkspaceError         git could not make, compare or deliver a workspace
      ├── LedgerError            the ledger's database refused or is of another version
      ├── NoModelAvailable       no model meets the task's requirements; relax one of those named
-     │    └── ModelsCooling     those that do are left alone for a while; `ready_at` says until when
      └── AgentCrashed           the agent's process died or broke the protocol (transient: started anew)
 
 A model call that was not answered is no exception but a value, `openrouter.answers.Refusal`, with its reason as a kind.
@@ -86,16 +85,13 @@ class LedgerError(DevtasksError):
 
 
 class NoModelAvailable(DevtasksError):
-    """No model meets the task's requirements; the message says which requirement left out how many."""
+    """No model meets the task's requirements; the message says which requirement to relax.
 
+    `ready_at` is when the first model that would do has cooled down; None where waiting does not help.
+    """
 
-class ModelsCooling(NoModelAvailable):
-    """Every model that meets the requirements is left alone by its circuit breaker; the first is back at `ready_at`."""
-
-    def __init__(self, ready_at: datetime) -> None:
-        super().__init__(
-            f"every model that fits is cooling down; the first is ready at {ready_at:%Y-%m-%d %H:%M:%S} UTC"
-        )
+    def __init__(self, message: str, ready_at: datetime | None = None) -> None:
+        super().__init__(message)
         self.ready_at = ready_at
 
 

@@ -79,9 +79,9 @@ class Order:
 
     account: str
     flow_run_id: str
-    model: str
-    windowed: bool
-    bound_usd: float | None
+    model: str = ""
+    windowed: bool = True
+    bound_usd: float | None = None
     batch: str | None = None
 
 

@@ -61,7 +61,8 @@ class Delivery(StrEnum):
 class TaskLimits(BaseModel):
     """Bounds of one task over all its attempts; reaching one ends the agent and every process it started.
 
-    `cost_usd` None is no bound on money, the only way to use a model whose price is unknown.
+    `cost_usd` None is no bound on money, the only way to use a model whose price is unknown; `batch_cost_usd` bounds
+    what all tasks of the same batch spend together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,7 @@ class TaskLimits(BaseModel):
     llm_calls: Annotated[int, Field(ge=1, le=1_000)] = 40
     tokens: Annotated[int, Field(ge=1_000)] = 1_000_000
     cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 0.50
+    batch_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     iterations: Annotated[int, Field(ge=1, le=500)] = 30
     attempts: Annotated[int, Field(ge=1, le=20)] = 4
 
@@ -94,6 +96,7 @@ class DevTask(BaseModel):
     quality_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
     model: str | None = None
     delivery: Delivery = Delivery.PATCH
+    batch: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = None
     limits: TaskLimits = TaskLimits()
     metadata: dict[str, str] = Field(default_factory=dict)
 
@@ -119,9 +122,12 @@ class DevTask(BaseModel):
     def parse(cls, **values: Any) -> Self:
         """Return the task of these values; raise InvalidInput for the first field that is not allowed."""
         try:
-            return cls(**values)
+            task = cls(**values)
         except ValidationError as error:
             raise _refusal(error) from None
+        if task.limits.batch_cost_usd is not None and task.batch is None:
+            raise InvalidInput("batch", None, "the name of the batch that the money limit is for")
+        return task
 
     @property
     def title(self) -> str:

@@ -27,6 +27,7 @@ from devtasks.workspace import Patch
 from tasks import (
     Assignment,
     AttemptEnd,
+    check_price,
     deliver_result,
     prepare_workspace,
     publish_report,
@@ -66,8 +67,10 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
     max_seconds: Annotated[float, Field(gt=0, le=86_400)] = DEFAULTS.seconds,
     max_llm_calls: Annotated[int, Field(ge=1, le=1_000)] = DEFAULTS.llm_calls,
     max_tokens: Annotated[int, Field(ge=1_000)] = DEFAULTS.tokens,
-    max_cost_usd: Annotated[float, Field(ge=0)] = DEFAULTS.cost_usd,
+    max_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = DEFAULTS.cost_usd,
     max_iterations: Annotated[int, Field(ge=1, le=500)] = DEFAULTS.iterations,
+    batch: str = "",
+    max_batch_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
     credentials: str = "default",
     runtime_block: str = "default",
     metadata: dict[str, str] | None = None,
@@ -91,8 +94,10 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         max_seconds: Seconds the agents may work, over all attempts.
         max_llm_calls: Calls to models, over all attempts.
         max_tokens: Tokens, over all attempts.
-        max_cost_usd: US dollars, over all attempts.
+        max_cost_usd: US dollars, over all attempts; empty is no limit, and lets a model of unknown price work.
         max_iterations: Steps of the agent in one attempt.
+        batch: Name of a batch; its tasks share the next limit.
+        max_batch_cost_usd: US dollars that all tasks of the batch may spend together; empty is no limit.
         credentials: Name of an OpenRouter Credentials block.
         runtime_block: Name of an OpenHands Runtime block.
         metadata: Your own labels, kept with the task.
@@ -118,8 +123,10 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
                 llm_calls=max_llm_calls,
                 tokens=max_tokens,
                 cost_usd=max_cost_usd,
+                batch_cost_usd=max_batch_cost_usd,
                 iterations=max_iterations,
             ),
+            batch=batch or None,
             metadata=metadata or {},
         )
         require_rules(task.category)
@@ -156,6 +163,7 @@ class Course:
 
 async def _settle(run: Run) -> State[Any]:
     """Go round the picture's loop until the policy accepts or rejects, then deliver and report."""
+    await check_price(run)
     earlier = await run.ledger.attempts(flow_run_id=run.flow_run_id)
     course = Course(prepared=await prepare_workspace(run), first=len(earlier) + 1)
     covered = course.prepared.baseline.coverage
@@ -198,7 +206,7 @@ async def _assign(run: Run, course: Course, step: Step) -> Assignment:
 
 async def _attempt(run: Run, course: Course, assignment: Assignment) -> ExecutionMetrics:
     """Let the agent work, judge what it left behind, and write the attempt down whatever its end."""
-    started_at, clock = datetime.now(UTC), time.monotonic()
+    started_at, clock, waited = datetime.now(UTC), time.monotonic(), run.gateway.waited_seconds
     agent = verdict = None
 
     def end() -> AttemptEnd:
@@ -208,7 +216,7 @@ async def _attempt(run: Run, course: Course, assignment: Assignment) -> Executio
 
     try:
         agent = await run_openhands(run, course.prepared.workspace, assignment)
-        course.agent_seconds += agent.seconds
+        course.agent_seconds += max(0.0, agent.seconds - (run.gateway.waited_seconds - waited))
         course.patch, verdict = await validate_result(run, course.prepared, assignment.attempt)
         course.verdict = verdict
     except BaseException:

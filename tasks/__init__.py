@@ -3,6 +3,7 @@
 A step is one call of the domain plus what only Prefect can do: native retries (as data, in `options`), logs, artifacts.
 """
 
+from tasks.check_price import check_price
 from tasks.deliver_result import deliver_result, publish_report
 from tasks.prepare_workspace import prepare_workspace
 from tasks.record_metrics import AttemptEnd, record_metrics, write_metrics
@@ -13,6 +14,7 @@ from tasks.validate_result import validate_result
 __all__ = [
     "Assignment",
     "AttemptEnd",
+    "check_price",
     "deliver_result",
     "prepare_workspace",
     "publish_report",

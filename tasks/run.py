@@ -1,7 +1,7 @@
 """What the steps of one flow run share: its folder, ledger, gateway and runtime, opened and closed together."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig
@@ -9,7 +9,11 @@ from devtasks.errors import InvalidInput
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Runtime
 from devtasks.ledger import Ledger
+from devtasks.openrouter.account import Account
+from devtasks.openrouter.client import Pricing
 from devtasks.openrouter.gateway import Gateway
+from devtasks.openrouter.pacing import LedgerPacing
+from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.run_folder import RunFolder
 from devtasks.task import DevTask, TaskLimits
 
@@ -38,6 +42,7 @@ class Run:
         self.settings = settings
         self.credentials = credentials
         self.simulated = False  # until the catalogue or an answer says so
+        self.prices: Mapping[str, Pricing] = {}  # until the catalogue was read
 
 
 @asynccontextmanager
@@ -51,11 +56,16 @@ async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
     folder = RunFolder.claim(config.runs_folder, flow_run_id)
     try:
-        async with (
-            Ledger.open(config.ledger_url) as ledger,
-            Gateway(flow_run_id=flow_run_id, base_url=keys.base_url, key=keys.api_key, limits=task.limits) as gateway,
-            LocalRuntime(folder.work, server=config.agent_server) as local,
-        ):
+        async with Ledger.open(config.ledger_url) as ledger, AsyncExitStack() as stack:
+            gateway = Gateway(
+                flow_run_id=flow_run_id,
+                base_url=keys.base_url,
+                key=keys.api_key,
+                limits=task.limits,
+                pacing=await open_pacing(ledger, task, flow_run_id, keys, breaker=config.enable_circuit_breaker),
+            )
+            await stack.enter_async_context(gateway)
+            local = await stack.enter_async_context(LocalRuntime(folder.work, server=config.agent_server))
             yield Run(
                 task=task,
                 flow_run_id=flow_run_id,
@@ -68,6 +78,23 @@ async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime
             )
     finally:
         folder.release()
+
+
+async def open_pacing(
+    ledger: Ledger, task: DevTask, flow_run_id: str, keys: OpenRouterCredentials, *, breaker: bool
+) -> LedgerPacing:
+    """Return the pacing of a run's calls, after the service was asked what it counts of the account's day."""
+    limits = task.limits
+    account = Account(ledger, keys.base_url, keys.api_key)
+    own = AccountLimits(keys.requests_per_minute, keys.requests_per_day)
+    return LedgerPacing(
+        ledger,
+        Order(account.name, flow_run_id, batch=task.batch),
+        await account.limits(own),
+        Budgets(limits.cost_usd, limits.batch_cost_usd, keys.max_cost_usd_per_day),
+        breaker=breaker,
+        recheck=account.correct,
+    )
 
 
 def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:

@@ -36,7 +36,12 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
     """Let the agent work on the workspace until it stops or its time is up; its events become the trajectory."""
     logger = get_run_logger()
     candidate = assignment.candidate
-    run.gateway.begin(assignment.attempt, candidate.model_id)
+
+    def on_wait(seconds: float) -> None:
+        logger.info("waiting %.0f s for the account's minute window", seconds)
+        run.runtime.extend(seconds)
+
+    run.gateway.begin(assignment.attempt, candidate.model_id, run.prices.get(candidate.model_id), on_wait)
     request = AgentRequest(
         conversation_id=assignment.conversation_id,
         workspace=workspace.path,

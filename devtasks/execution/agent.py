@@ -29,6 +29,10 @@ QUIET_COMMAND_SECONDS = 120
 MODULES = ("openhands.sdk", "openhands.tools.file_editor", "openhands.tools.terminal")
 """What a conversation needs."""
 
+CALL_SECONDS = 3_600
+"""Seconds the SDK waits for one call (its default is 300): a call may wait long for the account's minute, and the
+gateway, which knows, bounds what the service itself takes."""
+
 
 def preload() -> None:
     """Import MODULES, so that forks of this process start at once."""
@@ -110,6 +114,7 @@ def _conversation(request: AgentRequest, on_event: Callable[["Event"], None]) ->
         base_url=request.base_url,
         usage_id=f"agent:{request.model}",
         num_retries=0,
+        timeout=CALL_SECONDS,
         max_input_tokens=request.max_input_tokens,
         max_output_tokens=request.max_output_tokens,
         native_tool_calling=request.native_tool_calling,

@@ -65,6 +65,7 @@ class LocalRuntime:
         self._server = server
         self._current: _Supervisor | None = None
         self._one_job = asyncio.Lock()
+        self._time: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> Self:
         """Start the supervisor, which imports OpenHands while the workspace is made."""
@@ -92,6 +93,12 @@ class LocalRuntime:
         answer = await self._do(job, deadline, on_event)
         return AgentResult.model_validate(answer["result"])
 
+    def extend(self, seconds: float) -> None:
+        """Give the job under way so many seconds more; without one nothing happens."""
+        if self._time and self._current and (when := self._time.when()) is not None:
+            self._time.reschedule(when + seconds)
+            self._current.jobs.write(json.dumps({"extend": seconds}).encode() + b"\n")
+
     async def close(self) -> None:
         """End the supervisor and with it every process of this run."""
         supervisor, self._current = self._current, None
@@ -111,7 +118,7 @@ class LocalRuntime:
         async with self._one_job:
             supervisor = await self._supervisor()
             try:
-                async with asyncio.timeout(seconds + GRACE_SECONDS):
+                async with asyncio.timeout(seconds + GRACE_SECONDS) as self._time:
                     answer = await _exchange(supervisor, job, on_event)
             except BaseException as error:
                 # Cancelled, out of time or out of step: this supervisor cannot be spoken to again.
@@ -119,6 +126,8 @@ class LocalRuntime:
                 if isinstance(error, TimeoutError):
                     raise AgentCrashed("the agent's supervisor did not answer in time") from None
                 raise
+            finally:
+                self._time = None
         if "error" in answer:
             raise AgentCrashed(answer["error"])
         return answer

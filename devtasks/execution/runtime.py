@@ -97,6 +97,10 @@ class Runtime(CommandRunner, Protocol):
         """Run one conversation for at most `deadline` seconds; nothing it started is alive on return."""
         ...
 
+    def extend(self, seconds: float) -> None:
+        """Give the agent at work so many seconds more, because it waits for something that is not its fault."""
+        ...
+
     async def close(self) -> None:
         """End every process of this runtime."""
         ...

@@ -1,9 +1,10 @@
 """The process under which everything untrusted of one run lives: the agent, its shell and the validation commands.
 
 `python -m devtasks.execution.supervisor` reads jobs as JSON lines on standard input and answers with events and one
-result per job as JSON lines on standard output, one job at a time. Conversations are forks of this process, which has
-OpenHands imported (in a thread, while the first commands already run), so only the first of a run pays the import; a
-supervisor that is itself the fork of a preloaded server pays nothing.
+result per job as JSON lines on standard output, one job at a time; a line `{"extend": SECONDS}` meanwhile prolongs it.
+Conversations are forks of this process, which has OpenHands imported (in a thread, while the first commands already
+run), so only the first of a run pays the import; a supervisor that is itself the fork of a preloaded server pays
+nothing.
 
 Nothing outlives a job: this process adopts orphans (Linux's child subreaper) and kills every descendant when a job
 ends, whatever session or process group it fled to. Nothing outlives the run: when standard input closes, because the
@@ -76,10 +77,22 @@ class Jobs:
 
     def next(self) -> Message | None:
         """Wait for the next job; None when the other side has gone."""
-        while b"\n" not in self._buffer and not self.closed:
+        while not self.closed:
+            while b"\n" in self._buffer:
+                message = self._take()
+                if "extend" not in message:  # one that came when its job had ended already
+                    return message
             self.poll(None)
-        if self.closed:
-            return None
+        return None
+
+    def extended(self) -> float:
+        """Return by how many seconds the running job's time was prolonged since the last call."""
+        seconds = 0.0
+        while b"\n" in self._buffer:
+            seconds += self._take()["extend"]
+        return seconds
+
+    def _take(self) -> Message:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return cast(Message, json.loads(line))
 
@@ -171,6 +184,7 @@ class Supervisor:
             if self._jobs.closed:
                 kill_descendants()
                 raise SystemExit(0)
+            deadline += self._jobs.extended()
             if time.monotonic() >= deadline:
                 return False
         return True

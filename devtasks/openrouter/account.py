@@ -1,10 +1,12 @@
 """The account behind a key: its fingerprint, what `GET /key` says about it, and which limits follow."""
 
 import hashlib
+from dataclasses import replace
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from devtasks.ledger import Ledger
 from devtasks.openrouter.client import attribution
 from devtasks.quota import AccountLimits
 
@@ -56,18 +58,48 @@ async def read_key(base_url: str, key: SecretStr, transport: httpx.AsyncBaseTran
         return None
 
 
-def limits_of(
-    base_url: str, info: KeyInfo | None, *, per_minute: int | None = None, per_day: int | None = None
-) -> AccountLimits:
+class Account:
+    """An account of a service, and what the ledger learns of it from the service itself."""
+
+    def __init__(
+        self, ledger: Ledger, base_url: str, key: SecretStr, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._base_url = base_url
+        self._key = key
+        self._transport = transport
+        self.name = fingerprint(base_url, key)
+
+    async def limits(self, own: AccountLimits) -> AccountLimits:
+        """Return the limits that hold, the user's own among them, and bring the ledger's count up to date."""
+        return limits_of(self._base_url, await self._learn(), own)
+
+    async def correct(self) -> None:
+        """Bring the ledger's count of the day up to date with the service's."""
+        await self._learn()
+
+    async def _learn(self) -> KeyInfo | None:
+        answered = await self._ledger.answered_today(self.name)
+        info = await read_key(self._base_url, self._key, self._transport)
+        limit = day_limit_of(self._base_url, info)
+        if limit is None and info is None and _is_openrouter(self._base_url):
+            known = (await self._ledger.day_use(self.name)).limit
+            limit = REQUESTS_PER_DAY if known is None else known
+        daily = info and info.free_model_daily_requests
+        await self._ledger.correct_quota(self.name, limit=limit, used=daily.used if daily else None, answered=answered)
+        return info
+
+
+def limits_of(base_url: str, info: KeyInfo | None, own: AccountLimits) -> AccountLimits:
     """Return the account's limits: the user's own, and OpenRouter's where its accounting is at work.
 
     That is at its own address, and wherever `GET /key` counts daily requests as it does. Any other service has the
     user's limits alone, and they count every call: what a private model costs says nothing about its limits.
     """
-    platform = _is_openrouter(base_url) or bool(info and info.free_model_daily_requests)
-    if not platform:
-        return AccountLimits(per_minute, per_day, free_only=False)
-    return AccountLimits(min(per_minute or REQUESTS_PER_MINUTE, REQUESTS_PER_MINUTE), per_day)
+    if not _is_openrouter(base_url) and not (info and info.free_model_daily_requests):
+        return replace(own, free_only=False)
+    per_minute = min(own.requests_per_minute or REQUESTS_PER_MINUTE, REQUESTS_PER_MINUTE)
+    return replace(own, requests_per_minute=per_minute)
 
 
 def day_limit_of(base_url: str, info: KeyInfo | None) -> int | None:

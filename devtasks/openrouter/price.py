@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from devtasks.openrouter.client import Pricing
+from devtasks.errors import InvalidInput
+from devtasks.openrouter.client import ModelList, Pricing
 
 MOST_COMPLETION_TOKENS = 65_536
 """Tokens of an answer where the request sets no bound; the agent's requests always do."""
@@ -33,3 +34,10 @@ def bound_usd(pricing: Pricing | None, body: dict[str, Any]) -> float | None:
     bounds = [value for value in asked if isinstance(value, int) and value > 0]
     prompt = len(json.dumps(body, ensure_ascii=False).encode(errors="replace"))
     return cost_usd(pricing, prompt, max(bounds, default=MOST_COMPLETION_TOKENS))
+
+
+def require_known_price(model: str, catalogue: ModelList) -> None:
+    """Raise InvalidInput where the catalogue lists the model without a usable price; for tasks with a money limit."""
+    pricing = next((entry.pricing for entry in catalogue.data if entry.id == model), None)
+    if pricing and cost_usd(pricing, 1, 1) is None:
+        raise InvalidInput("model", model, "a model whose price is known, or a task without any money limit")
