@@ -21,6 +21,10 @@ RESERVATION_SECONDS = 30.0
 """How long a reservation counts that was not sent: more than a connection may take (10 s), well below a minute."""
 
 
+ARRIVAL = timedelta(minutes=5)
+"""A call that was sent so long ago has arrived or never will: it is bounded by 180 s, and its process may be dead."""
+
+
 class ReservationState(StrEnum):
     """Where a reservation stands; `sent` also stands for one whose answer never came."""
 
@@ -156,6 +160,15 @@ def _room_at(now: datetime, limits: AccountLimits, in_minute: Sequence[datetime]
     staying = list(dropwhile(lambda at: at <= now, leaving))
     surplus = len(staying) - limits.requests_per_minute
     return staying[surplus] if 0 <= surplus < len(staying) else now
+
+
+def corrected(known: int, used: int, arrived: int, ours: int) -> int:
+    """Return what an account uses beyond our own calls, as near to what was `known` as the service's count allows.
+
+    Of `ours`, the service had received the `arrived` for certain and of the others some, so that it counts `used` minus
+    something between the two for anybody else. Less than nothing says that it does not count all that reached it.
+    """
+    return min(max(known, used - ours), used - arrived)
 
 
 def over_budget(order: Order, limits: Sequence[tuple[str, float | None, float]]) -> OverBudget | None:

@@ -7,9 +7,9 @@ from devtasks.ledger.catalogue_cache import CachedCatalogue, CatalogueCache
 from devtasks.ledger.columns import metadata
 from devtasks.ledger.measurements import Outcome
 from devtasks.ledger.passages import Ended, Lapsed, Passages
-from devtasks.ledger.quota import Answered, DayUse
+from devtasks.ledger.quota import Arrived, DayUse
 
-__all__ = ["Answered", "CachedCatalogue", "DayUse", "Ended", "Lapsed", "Ledger", "Outcome", "metadata"]
+__all__ = ["Arrived", "CachedCatalogue", "DayUse", "Ended", "Lapsed", "Ledger", "Outcome", "metadata"]
 
 
 class Ledger(Passages, CatalogueCache):

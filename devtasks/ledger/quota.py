@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from devtasks.ledger.columns import table
 from devtasks.ledger.database import Database
 from devtasks.quota import (
+    ARRIVAL,
     DEPARTURE_SECONDS,
     RESERVATION_SECONDS,
     TRANSIT_SECONDS,
@@ -27,6 +28,7 @@ from devtasks.quota import (
     OverBudget,
     ReservationState,
     Standing,
+    corrected,
     day_of,
     decide,
     over_budget,
@@ -77,8 +79,8 @@ class DayUse:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """How many of the day's calls had been answered, taken before the service is asked for its own count."""
+class Arrived:
+    """How many of the day's calls the service had received for certain, before it was asked for its own count."""
 
     day: datetime
     calls: int
@@ -131,30 +133,38 @@ class Quota(Database):
             now = await self._now(connection)
             return DayUse(day_of(now), await _used_today(connection, row, now), row.day_limit, row.checked_at)
 
-    async def answered_today(self, account: str) -> Answered:
+    async def arrived_today(self, account: str) -> Arrived:
         """Return what `correct_quota` needs, to be taken before the service is asked for its count."""
         async with self._writing() as connection:
-            day = day_of(await self._now(connection))
-            settled = and_(_r.account == account, _r.windowed, _r.state == ReservationState.SETTLED)
-            query = select(func.count()).where(settled, _r.counted_at >= day)
-            return Answered(day, (await connection.execute(query)).scalar_one())
+            now = await self._now(connection)
+            over = and_(_r.state == ReservationState.SENT, _r.counted_at < now - ARRIVAL)
+            query = select(func.count()).where(
+                _r.account == account,
+                _r.windowed,
+                or_(_r.state == ReservationState.SETTLED, over),
+                _r.counted_at >= day_of(now),
+            )
+            return Arrived(day_of(now), (await connection.execute(query)).scalar_one())
 
-    async def correct_quota(
-        self, account: str, *, limit: int | None, used: int | None, answered: Answered | None = None
-    ) -> None:
+    async def correct_quota(self, account: str, *, limit: int | None, used: int | None, arrived: Arrived) -> None:
         """Take over the service's limit and count of the day, None for what it does not say.
 
-        The service had counted the calls in `answered` and perhaps some that were under way; what it counts beyond
-        the former is taken for another's use, so that its count and ours can be added without missing one.
+        A count of another day than `arrived` is no news of this one, and is left.
         """
         async with self._writing() as connection:
             row = await self._account(connection, account)
             now = await self._now(connection)
             row = replace(row, day_limit=limit if limit is not None else row.day_limit, checked_at=now)
-            if used is not None and answered and answered.day == day_of(now):
+            if used is not None and arrived.day == (today := day_of(now)):
+                known = row.correction if row.day == today else 0
+                ours = await _used_today(connection, replace(row, day=None), now)
                 has_room = limit is not None and used < limit
-                exhausted_until = None if has_room else row.exhausted_until
-                row = replace(row, day=answered.day, correction=used - answered.calls, exhausted_until=exhausted_until)
+                row = replace(
+                    row,
+                    day=today,
+                    correction=corrected(known, used, arrived.calls, ours),
+                    exhausted_until=None if has_room else row.exhausted_until,
+                )
             await self._replace(connection, _accounts, [row])
 
     async def block_account(self, account: str, until: datetime, *, day: bool) -> None:

@@ -79,14 +79,14 @@ class Account:
         await self._learn()
 
     async def _learn(self) -> KeyInfo | None:
-        answered = await self._ledger.answered_today(self.name)
+        arrived = await self._ledger.arrived_today(self.name)
         info = await read_key(self._base_url, self._key, self._transport)
         limit = day_limit_of(self._base_url, info)
         if limit is None and info is None and _is_openrouter(self._base_url):
             known = (await self._ledger.day_use(self.name)).limit
             limit = REQUESTS_PER_DAY if known is None else known
         daily = info and info.free_model_daily_requests
-        await self._ledger.correct_quota(self.name, limit=limit, used=daily.used if daily else None, answered=answered)
+        await self._ledger.correct_quota(self.name, limit=limit, used=daily.used if daily else None, arrived=arrived)
         return info
 
 

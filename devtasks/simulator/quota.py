@@ -1,9 +1,10 @@
 """The account's windows for free models: a minute and a day, both aligned to UTC, as OpenRouter counts them."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from devtasks.simulator.scenario import Limits
-from devtasks.simulator.shapes import DAY, MINUTE, Json, Refused, account_limit
+from devtasks.simulator.shapes import DAY, Json, Refused, account_limit
 
 
 class Window:
@@ -32,7 +33,7 @@ class Quota:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._day = Window(DAY)
-        self._minute = Window(MINUTE)
+        self._minute = Window(limits.minute_seconds)
 
     def admit(self, now: datetime) -> None:
         """Count one request, or raise Refused (429) with the headers of the window that is full."""
@@ -51,3 +52,9 @@ class Quota:
             return {}
         used = self._day.used(now)
         return {"free_model_daily_requests": {"limit": limit, "used": used, "remaining": limit - used}}
+
+
+def busiest(times: Iterable[datetime], seconds: float) -> int:
+    """Return the most requests that arrived within so many seconds, wherever those begin."""
+    ordered = sorted(time.timestamp() for time in times)
+    return max((sum(first <= time < first + seconds for time in ordered) for first in ordered), default=0)

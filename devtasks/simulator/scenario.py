@@ -105,9 +105,13 @@ class Model(Strict):
 
 
 class Limits(Strict):
-    """The account's limits for free models, over a minute and a day of UTC; None is no limit."""
+    """The account's limits for free models, over a minute and a day of UTC; None is no limit.
+
+    `minute_seconds` makes the minute shorter, for tests that cannot wait for a whole one.
+    """
 
     requests_per_minute: Annotated[int, Field(ge=0)] | None = None
+    minute_seconds: Annotated[int, Field(ge=1, le=60)] = 60
     free_requests_per_day: Annotated[int, Field(ge=0)] | None = None
     is_free_tier: bool = True
 

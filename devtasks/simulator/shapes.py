@@ -65,7 +65,7 @@ def account_limit(now: datetime, *, window: int, limit: int, is_free_tier: bool 
     """Return the account's 429 for a window of so many seconds: no Retry-After, the reset in epoch milliseconds."""
     reset = (int(now.timestamp()) // window + 1) * window * 1_000
     headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(reset)}
-    if window == MINUTE:
+    if window != DAY:
         return error(429, "Rate limit exceeded: free-models-per-min. ", headers, headers=headers, provider_name=None)
     scope = f"free-models-per-day. {ADD_CREDITS}" if is_free_tier else "free-models-per-day-high-balance. "
     source = "openrouter_free_tier_daily"
