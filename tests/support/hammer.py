@@ -2,7 +2,8 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncGenerator
+import signal
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -114,3 +115,43 @@ class Herd:
 
 def _begin(pipe: Connection, name: str) -> None:
     asyncio.run(hammer(pipe.recv(), name))
+
+
+class Victim:
+    """A process that makes calls without end through a gateway of its own, to be killed at any moment."""
+
+    def __init__(self, make_calls: Callable[[Target, str], Coroutine[Any, Any, None]]) -> None:
+        self._pipe, there = multiprocessing.get_context("fork").Pipe()
+        self._process = multiprocessing.get_context("fork").Process(target=_suffer, args=(there, make_calls))
+        self._process.start()
+
+    def release(self, target: Target, name: str) -> None:
+        self._pipe.send((target, name))
+
+    async def died(self, seconds: float = 60) -> None:
+        """Wait until it has killed itself."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._process.is_alive():
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.02)
+        assert self._process.exitcode == -signal.SIGKILL
+
+    async def kill(self) -> None:
+        self._process.kill()
+        await self.died()
+
+
+def _suffer(pipe: Connection, make_calls: Callable[[Target, str], Coroutine[Any, Any, None]]) -> None:
+    target, name = pipe.recv()
+    asyncio.run(make_calls(target, name))
+
+
+async def call_for_ever(target: Target, name: str) -> None:
+    """Call, a few at once, whatever comes of it."""
+
+    async def caller(client: httpx.AsyncClient, gateway: Gateway) -> None:
+        while True:
+            await ask(client, gateway)
+
+    async with paced_gateway(target, name) as gateway, httpx.AsyncClient(trust_env=False, timeout=600) as client:
+        await asyncio.gather(*(caller(client, gateway) for _ in range(target.at_once)))

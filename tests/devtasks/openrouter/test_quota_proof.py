@@ -1,12 +1,20 @@
 """The quota's promise, with real processes and a simulator that counts for itself."""
 
 import asyncio
-from datetime import datetime
+import os
+import random
+import signal
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from hammer import KEY, Herd, Target, scenario
+import httpx
+import pytest
+from hammer import KEY, MODEL, Herd, Target, Victim, ask, call_for_ever, paced_gateway, scenario
 
 from devtasks.ledger import DayUse, Ledger
 from devtasks.openrouter.account import fingerprint
+from devtasks.openrouter.gateway import Gateway
+from devtasks.openrouter.pacing import Request
 from devtasks.simulator import Simulator
 from devtasks.simulator.quota import busiest
 
@@ -33,3 +41,82 @@ def test_eight_processes_never_send_the_21st_request_of_a_minute_nor_the_51st_of
     assert busiest(times, MINUTE) <= 20
     assert len(times) == 50, "neither one too many, nor any wasted"
     assert (use.used, use.limit) == (50, 50)
+
+
+CALLS = 100
+
+
+def test_kills_at_random_moments_never_leave_a_count_below_what_was_received(database_url: str) -> None:
+    victims, chance = [Victim(call_for_ever) for _ in range(12)], random.Random(4)
+
+    async def run() -> tuple[list[tuple[int, int]], int, int]:
+        counts: list[tuple[int, int]] = []
+        async with Simulator(scenario(free_requests_per_day=1_000)) as simulator:
+            account = fingerprint(simulator.base_url, KEY)
+            for number, victim in enumerate(victims):
+                before = len(simulator.requests)
+                victim.release(Target(simulator.base_url, database_url, at_once=6), f"run-{number}")
+                wanted = before + chance.randint(1, 2 * CALLS // len(victims))
+                while len(simulator.requests) < wanted:
+                    await asyncio.sleep(chance.uniform(0, 0.02))
+                await victim.kill()
+                async with Ledger.open(database_url) as ledger:
+                    counts.append(((await ledger.day_use(account)).used, len(simulator.requests)))
+            async with Ledger.open(database_url) as ledger:
+                rows = sum([len(await ledger.calls(f"run-{number}")) for number in range(len(victims))])
+            return counts, rows, len(simulator.requests)
+
+    counts, rows, received = asyncio.run(run())
+    assert received >= CALLS
+    assert [pair for pair in counts if pair[0] < pair[1]] == []
+    assert rows >= received, "no call's row is lost either"
+
+
+async def _die_reserved(target: Target, name: str) -> None:
+    async with paced_gateway(target, name) as gateway:
+        await gateway._pacing.admit(Request(MODEL, None, {}), lambda _: None)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _die_sending(target: Target, name: str) -> None:
+    async with paced_gateway(target, name) as gateway:
+        depart = gateway._pacing.depart
+
+        async def depart_and_die(permit: Any, call: Any) -> None:
+            await depart(permit, call)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        gateway._pacing.depart = depart_and_die
+        await _ask_once(gateway)
+
+
+async def _ask_once(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await ask(client, gateway)
+
+
+@pytest.mark.parametrize(
+    ("end", "at_once", "after_a_minute"),
+    [
+        pytest.param(_die_reserved, 1, 0, id="reserved-and-never-sent-is-given-back"),
+        pytest.param(_die_sending, 1, 1, id="marked-as-sent-counts-for-ever"),
+    ],
+)
+def test_what_a_killed_process_had_reserved_is_given_back_within_a_minute_unless_it_may_have_been_sent(
+    sqlite_url: str, end: Any, at_once: int, after_a_minute: int
+) -> None:
+    victim = Victim(end)
+
+    async def used(base_url: str, later: timedelta) -> int:
+        async with Ledger.open(sqlite_url, now=lambda: datetime.now(UTC) + later) as ledger:
+            return (await ledger.day_use(fingerprint(base_url, KEY))).used
+
+    async def run() -> tuple[int, int, int]:
+        async with Simulator(scenario(free_requests_per_day=50)) as simulator:
+            victim.release(Target(simulator.base_url, sqlite_url), "run")
+            await victim.died()
+            now, later = timedelta(0), timedelta(minutes=1)
+            url = simulator.base_url
+            return await used(url, now), await used(url, later), len(simulator.requests)
+
+    assert asyncio.run(run()) == (at_once, after_a_minute, 0)
