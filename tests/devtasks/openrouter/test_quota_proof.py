@@ -47,7 +47,7 @@ CALLS = 100
 
 
 def test_kills_at_random_moments_never_leave_a_count_below_what_was_received(database_url: str) -> None:
-    victims, chance = [Victim(call_for_ever) for _ in range(12)], random.Random(4)
+    victims, chance = [Victim(call_for_ever) for _ in range(8)], random.Random(4)
 
     async def run() -> tuple[list[tuple[int, int]], int, int]:
         counts: list[tuple[int, int]] = []

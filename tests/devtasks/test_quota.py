@@ -1,0 +1,106 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from devtasks.quota import (
+    AccountLimits,
+    DayExhausted,
+    MinuteFull,
+    Order,
+    OverBudget,
+    Standing,
+    corrected,
+    decide,
+    over_budget,
+)
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
+TWO = AccountLimits(requests_per_minute=2)
+
+
+def ago(*seconds: float) -> list[datetime]:
+    return [NOON - timedelta(seconds=each) for each in seconds]
+
+
+def minute_full(seconds: float) -> MinuteFull:
+    return MinuteFull(NOON + timedelta(seconds=seconds), seconds)
+
+
+@pytest.mark.parametrize(
+    ("limits", "standing", "expected"),
+    [
+        pytest.param(TWO, Standing(ago(1), 0, None), None, id="room-in-the-minute"),
+        pytest.param(TWO, Standing(ago(30, 10), 0, None), minute_full(32), id="until-the-oldest-leaves-it"),
+        pytest.param(TWO, Standing(ago(61.9, 1), 0, None), minute_full(0.1), id="with-the-margin-for-the-way"),
+        pytest.param(TWO, Standing(ago(62, 1), 0, None), None, id="as-it-has-left"),
+        pytest.param(TWO, Standing(ago(40, 30, 20), 0, None), minute_full(32), id="more-than-the-limit-in-it"),
+        pytest.param(AccountLimits(), Standing(ago(*range(60)), 10_000, None), None, id="no-limits"),
+        pytest.param(TWO, Standing([], 49, 50), None, id="the-last-of-the-day"),
+        pytest.param(TWO, Standing([], 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="none-left-today"),
+        pytest.param(
+            AccountLimits(requests_per_day=10),
+            Standing([], 10, 50),
+            DayExhausted(MIDNIGHT, 10, 10),
+            id="the-user-s-own",
+        ),
+        pytest.param(
+            AccountLimits(requests_per_day=90), Standing([], 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="the-lower-one"
+        ),
+        pytest.param(TWO, Standing(ago(1, 2), 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="the-day-goes-first"),
+        pytest.param(
+            TWO,
+            Standing([], 0, 50, blocked_until=NOON + timedelta(seconds=5)),
+            minute_full(5),
+            id="the-service-said-wait",
+        ),
+        pytest.param(TWO, Standing([], 0, 50, blocked_until=NOON), None, id="it-said-so-earlier"),
+        pytest.param(
+            TWO, Standing([], 7, 50, exhausted_until=MIDNIGHT), DayExhausted(MIDNIGHT, 7, 50), id="it-said-enough"
+        ),
+        pytest.param(TWO, Standing([], 7, 50, exhausted_until=NOON), None, id="it-said-enough-yesterday"),
+    ],
+)
+def test_what_stands_against_a_call(limits: AccountLimits, standing: Standing, expected: object) -> None:
+    assert decide(NOON, limits, standing) == expected
+
+
+def test_a_limit_of_no_request_at_all_is_no_limit_to_work_with() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        AccountLimits(requests_per_minute=0)
+
+
+@pytest.mark.parametrize(
+    ("known", "used", "arrived", "ours", "expected"),
+    [
+        pytest.param(0, 5, 5, 5, 0, id="only-ours"),
+        pytest.param(0, 7, 5, 5, 2, id="two-of-somebody-else"),
+        pytest.param(0, 7, 5, 9, 0, id="perhaps-all-ours"),
+        pytest.param(2, 7, 5, 9, 2, id="what-was-known-is-kept-where-it-can-be"),
+        pytest.param(3, 7, 5, 5, 2, id="fewer-of-somebody-else-than-thought"),
+        pytest.param(0, 12, 5, 9, 3, id="more-than-all-ours"),
+        pytest.param(0, 3, 5, 6, -2, id="two-that-arrived-do-not-count"),
+    ],
+)
+def test_the_service_s_count_corrects_ours(known: int, used: int, arrived: int, ours: int, expected: int) -> None:
+    assert corrected(known, used, arrived, ours) == expected
+
+
+@pytest.mark.parametrize(
+    ("bound", "limits", "refused"),
+    [
+        pytest.param(0.25, [("task", 0.5, 0.25)], None, id="just-enough"),
+        pytest.param(0.25, [("task", 0.5, 0.26)], "task", id="could-exceed"),
+        pytest.param(0.25, [("task", None, 99), ("batch", 1, 0), ("day", 1, 0.9)], "day", id="the-first-that-would"),
+        pytest.param(0.1, [("task", 0.3, 0.1 + 0.1)], None, id="floating-point-is-no-reason"),
+        pytest.param(0, [("task", 0, 0)], None, id="free-where-nothing-may-be-spent"),
+        pytest.param(None, [("batch", 99, 0)], "batch", id="unknown-price"),
+        pytest.param(None, [("batch", None, 5)], None, id="unknown-price-without-limit"),
+    ],
+)
+def test_a_call_that_could_exceed_a_money_limit_is_refused(
+    bound: float | None, limits: list[tuple[str, float | None, float]], refused: str | None
+) -> None:
+    answer = over_budget(Order("account", "run", bound_usd=bound), limits)
+    assert (answer and answer.scope) == refused
+    assert answer is None or isinstance(answer, OverBudget)
