@@ -50,6 +50,12 @@ REFUSED: list[Any] = [
     pytest.param({"task_id": "x" * 65}, "task_id", "x" * 65, ["matches"], id="id-long"),
     pytest.param({"limits": {"seconds": 0}}, "limits.seconds", 0, ["greater than 0"], id="no-seconds"),
     pytest.param({"limits": {"attempts": 21}}, "limits.attempts", 21, ["equal to 20"], id="too-many-attempts"),
+    pytest.param({"limits": {"cost_usd": "inf"}}, "limits.cost_usd", "inf", ["finite number"], id="cost-infinite"),
+    pytest.param({"limits": {"cost_usd": "nan"}}, "limits.cost_usd", "nan", ["finite number"], id="cost-nan"),
+    pytest.param(
+        {"limits": {"batch_cost_usd": "inf"}}, "limits.batch_cost_usd", "inf", ["finite"], id="batch-infinite"
+    ),
+    pytest.param({"limits": {"batch_cost_usd": 1}}, "batch", None, ["name of the batch"], id="batch-limit-alone"),
     pytest.param({"prority": "low"}, "parameter", "prority", ["one of", "priority"], id="parameter-unknown"),
     pytest.param(
         {"limits": {"secs": 1}}, "parameter", "limits.secs", ["one of seconds, llm_calls"], id="limit-unknown"
@@ -95,6 +101,11 @@ def test_a_refused_value_that_is_long_is_shown_in_part() -> None:
 )
 def test_a_title_says_what_is_done_to_what(change: dict[str, Any], title: str) -> None:
     assert DevTask.parse(**GIVEN | change).title == title
+
+
+@pytest.mark.parametrize("limit", [None, 0, 0.5])
+def test_a_task_may_cost_nothing_something_or_anything(limit: float | None) -> None:
+    assert DevTask.parse(**GIVEN | {"limits": {"cost_usd": limit}}).limits.cost_usd == limit
 
 
 def test_a_task_cannot_be_changed() -> None:

@@ -12,7 +12,7 @@ from processes import alive, supervisors, until, until_async
 
 from devtasks.errors import AgentCrashed
 from devtasks.execution.local import LocalRuntime
-from devtasks.execution.runtime import Command
+from devtasks.execution.runtime import Command, CommandResult
 from devtasks.execution.supervisor import MAX_OUTPUT
 
 # Leaves a process behind that has a session of its own and no parent, as a daemon has, and that does not end if asked.
@@ -107,6 +107,26 @@ def test_a_program_that_does_not_exist_is_named_and_the_next_command_runs(stage:
     assert stage.run("echo", "on").output == "on\n"
 
 
+def test_a_job_that_waited_for_something_gets_its_time_back(tmp_path: Path) -> None:
+    async def act() -> tuple[CommandResult, CommandResult]:
+        async with LocalRuntime(tmp_path) as runtime:
+            go = tmp_path / "go"
+            script = "touch started; until [ -e go ]; do sleep 0.05; done"
+            job = asyncio.create_task(runtime.run(Command(("sh", "-c", script), tmp_path, 4)))
+            await until_async((tmp_path / "started").exists)
+            runtime.extend(600)
+            await asyncio.sleep(4)  # its own time is over then, whatever the machine's speed
+            go.touch()
+            extended = await job
+            runtime.extend(600)  # nothing is under way
+            go.unlink()
+            return extended, await runtime.run(Command(("sh", "-c", script), tmp_path, 0.5))
+
+    extended, other = asyncio.run(act())
+    assert (extended.exit_code, extended.timed_out) == (0, False)
+    assert other.timed_out, "the next job has its own time only"
+
+
 @asynccontextmanager
 async def sleeping(folder: Path, mark: str) -> AsyncGenerator[tuple[LocalRuntime, asyncio.Task[Any]]]:
     """A runtime in the middle of a command that never ends, with a child of its own."""
@@ -169,7 +189,7 @@ FLOW = """
 import asyncio, sys
 from pathlib import Path
 from devtasks.execution.local import LocalRuntime
-from devtasks.execution.runtime import Command
+from devtasks.execution.runtime import Command, CommandResult
 
 async def main():
     async with LocalRuntime(Path(sys.argv[1])) as runtime:

@@ -1,0 +1,46 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from devtasks.openrouter.answers import Refusal, read_answer
+from devtasks.openrouter.hints import until
+from devtasks.recovery import FailureKind
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RESET = str(int((NOON + timedelta(seconds=40)).timestamp() * 1_000))
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "seconds"),
+    [
+        pytest.param({}, {}, None, id="nothing"),
+        pytest.param({"Retry-After": "7"}, {}, 7, id="seconds"),
+        pytest.param({"retry-after": "1.5"}, {}, 1.5, id="in-any-case-with-a-fraction"),
+        pytest.param({"Retry-After": "Sun, 01 Mar 2026 12:00:30 GMT"}, {}, 30, id="a-date"),
+        pytest.param({"X-RateLimit-Reset": RESET}, {}, 40, id="the-account-s-reset"),
+        pytest.param({}, {"metadata": {"headers": {"X-RateLimit-Reset": RESET}}}, 40, id="its-copy-in-the-body"),
+        pytest.param({}, {"availability": {"retry_after": 5}}, 5, id="availability"),
+        pytest.param({"Retry-After": "7", "X-RateLimit-Reset": RESET}, {}, 7, id="retry-after-goes-first"),
+        pytest.param({"Retry-After": "soon", "X-RateLimit-Reset": RESET}, {}, 40, id="the-one-that-can-be-read"),
+        pytest.param({"Retry-After": "-1"}, {}, None, id="past"),
+        pytest.param({"Retry-After": "1e300"}, {}, None, id="beyond-measure"),
+        pytest.param({"Retry-After": "nan"}, {}, None, id="not-a-number"),
+        pytest.param({"Retry-After": "90001"}, {}, None, id="longer-than-any-reset"),
+        pytest.param({"X-RateLimit-Reset": "inf"}, {"metadata": [], "availability": "x"}, None, id="garbage"),
+    ],
+)
+def test_a_refusal_s_hint_is_read(headers: dict[str, str], error: dict[str, Any], seconds: float | None) -> None:
+    assert until(headers, error, NOON) == (None if seconds is None else NOON + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind"), [pytest.param(60, "minute_limit", id="soon"), pytest.param(9_000, "day_limit", id="in-hours")]
+)
+def test_a_limit_that_names_no_window_is_the_day_s_where_it_lasts_longer_than_a_minute(
+    seconds: float, kind: FailureKind
+) -> None:
+    body = b'{"error": {"code": 429, "message": "Rate limit exceeded"}}'
+    answer = read_answer(429, body, {"Retry-After": str(seconds)}, NOON)
+    assert isinstance(answer, Refusal)
+    assert (answer.kind, answer.until) == (kind, NOON + timedelta(seconds=seconds))
