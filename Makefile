@@ -50,6 +50,10 @@ bench-worker: $(READY) ## Measure the prefork worker beside Prefect's own; 15 mi
 soak-worker: $(READY) ## Run 500 flow runs through one prefork worker, and look for growth
 	@PYTHONPATH=tests/support .venv/bin/python benchmarks/worker.py soak
 
+.PHONY: bench-quota
+bench-quota: $(READY) ## Count what eight processes on one account send in a true minute and a day (takes minutes)
+	@.venv/bin/python benchmarks/quota.py
+
 .PHONY: clean
 clean: ## Remove the demo's and the stack's state (not the set-up)
 	@rm -rf .devtasks
