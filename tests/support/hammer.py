@@ -122,7 +122,9 @@ class Victim:
 
     def __init__(self, make_calls: Callable[[Target, str], Coroutine[Any, Any, None]]) -> None:
         self._pipe, there = multiprocessing.get_context("fork").Pipe()
-        self._process = multiprocessing.get_context("fork").Process(target=_suffer, args=(there, make_calls))
+        self._process = multiprocessing.get_context("fork").Process(
+            target=_suffer, args=(there, make_calls), daemon=True
+        )
         self._process.start()
 
     def release(self, target: Target, name: str) -> None:
