@@ -122,6 +122,11 @@ class Gateway:
         """Return the calls of one attempt in the order they were sent."""
         return tuple(sorted((call for call in self.calls if call.attempt == attempt), key=lambda call: call.sequence))
 
+    async def settled(self) -> None:
+        """Wait until the end of every call that was answered is in the ledger; no answer waits for that."""
+        if self._endings:
+            await asyncio.wait(self._endings)  # which, unlike gather, leaves them alone where the waiting is given up
+
     async def __aenter__(self) -> Self:
         """Listen on a free port of the loopback interface; what an earlier process of the run used counts on."""
         for call in await self._pacing.recorded(self._flow_run_id):
@@ -141,7 +146,7 @@ class Gateway:
     async def __aexit__(self, *_: object) -> None:
         if self._runner:
             await self._runner.cleanup()
-        await asyncio.gather(*self._endings)
+        await self.settled()
         await self._upstream.close()
 
     async def _chat(self, request: web.Request) -> web.Response:
@@ -171,6 +176,7 @@ class Gateway:
         return isinstance(answer, Refusal) and answer.kind in TRANSIENT | self._pacing.retried
 
     async def _send(self, body: Json) -> Completion | Refusal:
+        await self.settled()  # what the last call's end says to quota and breaker holds for this one
         if refusal := self._over_limit():
             return refusal
         self.usage.llm_calls += 1  # before the wait for a place, or calls that wait together would all pass the limit
@@ -196,7 +202,6 @@ class Gateway:
             ending = asyncio.create_task(self._write_down(permit, call, exchange))
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)
-            await asyncio.shield(ending)
         return exchange.answer
 
     async def _write_down(self, permit: Permit, call: LlmCall, exchange: Exchange) -> None:

@@ -57,6 +57,7 @@ class Scene:
     async def ask(self, times: int = 1) -> list[str]:
         """Call so often, and return for each the kind of refusal, `answered` for none."""
         answers = [await ask(self._client, self.gateway) for _ in range(times)]
+        await self.gateway.settled()
         return ["answered" if each.is_success else each.json()["error"]["metadata"]["error_type"] for each in answers]
 
 
