@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Select, Table, event, func, select, text
+from sqlalchemy import Select, Table, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
@@ -54,13 +54,13 @@ class Database:
         """
         parsed, address = parse(url), without_password(url)
         dialect = parsed.get_backend_name()
-        engine = create_async_engine(parsed, connect_args=CONNECT_ARGS[dialect], pool_size=1, max_overflow=4)
+        engine = create_async_engine(
+            parsed, connect_args=CONNECT_ARGS[dialect], pool_size=1, max_overflow=4, pool_pre_ping=True
+        )
         database = cls(engine, address, now)
         try:
             if dialect == "sqlite":
                 database._make_file(Path(parsed.database or ""))
-            else:
-                event.listen(engine.sync_engine, "checkout", _replace_closed)
             if await database._revision() != migrations.HEAD:
                 await database._upgrade()
             yield database
@@ -168,12 +168,6 @@ class Database:
     def _unreachable(self, error: Exception) -> ServiceUnreachable:
         cause = error.orig if isinstance(error, DBAPIError) else error
         return ServiceUnreachable("ledger", self._address, f"{type(cause).__name__}: {cause}")
-
-
-def _replace_closed(connection: Any, *_: object) -> None:
-    """Have the pool replace a connection that the server closed; asking the server would cost three round trips."""
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError
 
 
 def _row(record: Any) -> dict[str, Any]:
