@@ -26,6 +26,7 @@ class OpenHandsConfig(BaseSettings):
     timeout: Annotated[float | None, Field(alias="OPENHANDS_TIMEOUT", gt=0, le=86_400)] = None
     enable_circuit_breaker: Annotated[bool, Field(alias="OPENHANDS_ENABLE_CIRCUIT_BREAKER")] = True
     database_url: Annotated[str | None, Field(alias="DEVTASKS_DATABASE_URL")] = None
+    models_file: Annotated[Path | None, Field(alias="DEVTASKS_MODELS")] = None
     home: Annotated[Path, Field(alias="DEVTASKS_HOME")] = Path(".devtasks")
     agent_server: Annotated[Path | None, Field(alias=AGENT_SERVER)] = None
     prefect_api_url: Annotated[str | None, Field(alias="PREFECT_API_URL")] = None

@@ -1,134 +1,236 @@
-"""Which model works on a task: ranked candidates with reasons, from the catalogue and the task's requirements."""
+"""Which model works on a task: ranked candidates with reasons, from the catalogue, the task and earlier attempts."""
 
-import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import datetime
+from math import inf
+from operator import mul
+from typing import Any, NamedTuple
 
 from devtasks.errors import NoModelAvailable
-from devtasks.openrouter.client import ListedModel
+from devtasks.selection.capability import ModelCapability, ModelSpecialization
+from devtasks.selection.evidence import Belief, Outcome, Tally, believe, believe_untried, tally
+from devtasks.selection.requirements import (
+    COOLING,
+    MIN_CONTEXT,
+    RELAXABLE,
+    Case,
+    Circumstances,
+    Failure,
+    Mode,
+    TaskRequirements,
+    failures,
+    require_known,
+)
 from devtasks.task import Complexity, TaskCategory
 
-MIN_CONTEXT = 32_000
-"""Tokens an agent's conversation needs beyond the task's own files: the SDK's first request holds 7-8 thousand
-(system prompt and tool schemas, measured with openhands-sdk 1.34), and each step adds its observation."""
+__all__ = [
+    "MIN_CONTEXT",
+    "Candidate",
+    "LeftOut",
+    "Mode",
+    "ModelCapability",
+    "ModelSelector",
+    "ModelSpecialization",
+    "Ranking",
+    "TaskRequirements",
+]
+
+UNKNOWN = 0.5
+"""The value of a term of which nothing is known."""
+
+HALF_SECONDS = 120.0
+"""An attempt that takes so long has half the value for speed: the upper end of the 60-120 s that a simple task was
+advised to be given in an earlier system of this kind."""
+
+HALF_COST = 0.05
+"""An attempt of this cost in USD has half the value for thrift; the upper end of the seed's $0.02-0.05 a task."""
+
+AMPLE = 8
+"""A context of so many times the tokens needed has the full value for room."""
+
+CODE_CATEGORIES = frozenset(TaskCategory) - {TaskCategory.ANALYSIS, TaskCategory.DOCUMENTATION}
 
 
-class ModelSpecialization(StrEnum):
-    """What a model was made for, as far as its name tells."""
+class Terms(NamedTuple):
+    """The terms of a score, or their weights: each from 0 to 1."""
 
-    CODE = "code"
-    GENERAL = "general"
-
-
-@dataclass(frozen=True)
-class ModelCapability:
-    """What the catalogue says of a model; prices in USD per million tokens, None when unknown."""
-
-    model_id: str
-    context_length: int
-    supports_tools: bool
-    price: float | None
-    specialization: ModelSpecialization
-    writes_text: bool = True
-
-    @property
-    def free(self) -> bool:
-        """Whether its price is zero, whatever its name says."""
-        return self.price == 0
-
-    @classmethod
-    def of(cls, model: ListedModel) -> "ModelCapability":
-        """Return the capability of a catalogue's entry; the price is the mean of prompt and completion."""
-        pricing = model.pricing
-        known = pricing.prompt is not None and pricing.completion is not None
-        price = float((pricing.prompt or 0) + (pricing.completion or 0)) / 2 * 1e6 if known else None
-        is_code = re.search(r"cod(e|er|ing)|devstral|laguna", f"{model.id} {model.name}", re.IGNORECASE)
-        return cls(
-            model_id=model.id,
-            context_length=model.context_length or 0,
-            supports_tools="tools" in model.supported_parameters,
-            price=price,
-            specialization=ModelSpecialization.CODE if is_code else ModelSpecialization.GENERAL,
-            writes_text="text" in model.architecture.output_modalities,
-        )
+    acceptance: float
+    quality: float
+    speed: float
+    thrift: float
+    fit: float
+    room: float
 
 
-@dataclass(frozen=True)
-class TaskRequirements:
-    """What a task asks of a model; `context_tokens` is what its files and the conversation need."""
-
-    category: TaskCategory
-    complexity: Complexity = Complexity.MODERATE
-    quality_threshold: float = 0.7
-    context_tokens: int = MIN_CONTEXT
-    free_only: bool = True
-    model: str | None = None
+WEIGHTS: Mapping[Complexity, Terms] = {
+    Complexity.SIMPLE: Terms(acceptance=0.84, quality=0.02, speed=0.06, thrift=0.04, fit=0.02, room=0.02),
+    Complexity.MODERATE: Terms(acceptance=0.86, quality=0.04, speed=0.03, thrift=0.03, fit=0.02, room=0.02),
+    Complexity.COMPLEX: Terms(acceptance=0.84, quality=0.07, speed=0.01, thrift=0.01, fit=0.03, room=0.04),
+}
+"""The sum of each row is 1. Acceptance decides; the others part models of which that says the same."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that meets the requirements, its score between 0 and 1 and the terms of that score."""
+    """A model that meets the requirements, its score between 0 and 1, and what the score is made of."""
 
     capability: ModelCapability
     score: float
-    reasons: tuple[str, ...]
+    belief: Belief
+    terms: Terms
+    weights: Terms
 
     @property
     def model_id(self) -> str:
         """The id to ask for."""
         return self.capability.model_id
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The choice in words, the weightiest first."""
+        model, belief = self.capability, self.belief
+        tried = f"{belief.attempts} attempt{'s' if belief.attempts > 1 else ''}" if belief.attempts else "not tried yet"
+        cost = "free" if model.free else "unknown price" if belief.cost is None else f"about ${belief.cost:.2g}"
+        return (
+            f"acceptance {belief.mean:.0%} ({tried})",
+            f"{model.specialization} model",
+            f"context {model.context_length:,} tokens",
+            cost,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A model that cannot work on the task, and every requirement it fails."""
+
+    model_id: str
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The candidates, best first, and for each other model the requirements it failed."""
+
+    candidates: tuple[Candidate, ...]
+    left_out: tuple[LeftOut, ...]
+    cooling: Mapping[str, datetime]
+
+    def choose(self) -> Candidate:
+        """Return the first candidate; raise NoModelAvailable naming the requirement to relax and what left how many."""
+        if self.candidates:
+            return self.candidates[0]
+        message = f"none of {len(self.left_out)} models can work on this task ({self._why()}){self._hint()}"
+        raise NoModelAvailable(message, self.ready_at)
+
+    @property
+    def ready_at(self) -> datetime | None:
+        """When the first model that only cools down is ready again; None if there is no such model."""
+        only = [each.model_id for each in self.left_out if [it.requirement for it in each.failures] == [COOLING]]
+        return min((self.cooling[model_id] for model_id in only), default=None)
+
+    def _why(self) -> str:
+        counts = Counter(each.failures[0].reason for each in self.left_out)
+        told = "; ".join(f"{count} left out: {reason}" for reason, count in counts.most_common())
+        return told or "the catalogue is empty"
+
+    def _hint(self) -> str:
+        """Return which one requirement to relax, and what would then do; nothing where no single one helps."""
+        nearly: dict[str, list[str]] = {}
+        for each in self.left_out:
+            names = {failure.requirement for failure in each.failures}
+            if len(names) == 1 and names <= RELAXABLE:
+                nearly.setdefault(names.pop(), []).append(each.model_id)
+        hints = [
+            f"relax {name}: {len(ids)} would do, such as {min(ids)}"
+            for name, ids in sorted(nearly.items(), key=lambda item: -len(item[1]))
+        ]
+        if self.ready_at:
+            hints.insert(0, f"the first one is ready at {self.ready_at:%Y-%m-%d %H:%M:%S %Z}")
+        return "".join(f"; {hint}" for hint in hints)
+
 
 class ModelSelector:
-    """Ranks the models of a catalogue; pure, so the same catalogue and requirements give the same order."""
+    """Ranks the models of a catalogue; pure: the same models, outcomes, time and requirements give the same order.
 
-    def __init__(self, models: Sequence[ModelCapability]) -> None:
+    `outcomes` are earlier attempts by category, newest first; `cooling` says until when a model is not to be asked.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ModelCapability],
+        *,
+        now: datetime,
+        outcomes: Mapping[TaskCategory, Sequence[Outcome]] | None = None,
+        cooling: Mapping[str, datetime] | None = None,
+    ) -> None:
         self._models = models
+        self._now = now
+        self._tallies = {category: tally(rows) for category, rows in (outcomes or {}).items()}
+        self._cooling = {model_id: ready for model_id, ready in (cooling or {}).items() if ready > now}
 
     def select_model(self, requirements: TaskRequirements, exclude: Collection[str] = ()) -> Candidate:
-        """Return the best candidate; raise NoModelAvailable naming the requirements that left models out."""
-        ranked = self.rank(requirements, exclude)
-        if not ranked:
-            raise NoModelAvailable(self._why_none(requirements, exclude))
-        return ranked[0]
+        """Return the best candidate; raise NoModelAvailable saying which requirement to relax."""
+        return self.rank(requirements, exclude).choose()
 
-    def rank(self, requirements: TaskRequirements, exclude: Collection[str] = ()) -> tuple[Candidate, ...]:
-        """Return every model that meets the requirements, best first; equal scores are ordered by id."""
-        fitting = (model for model in self._models if not missing(model, requirements, exclude))
-        candidates = (_score(model, requirements) for model in fitting)
-        return tuple(sorted(candidates, key=lambda candidate: (-candidate.score, candidate.model_id)))
+    def rank(self, requirements: TaskRequirements, exclude: Collection[str] = ()) -> Ranking:
+        """Return every candidate, best first, equal ones by id, and why each other model was left out.
 
-    def _why_none(self, requirements: TaskRequirements, exclude: Collection[str]) -> str:
-        counts = Counter(missing(model, requirements, exclude) for model in self._models)
-        left_out = "; ".join(f"{count} left out: {reason}" for reason, count in counts.most_common())
-        return f"none of {len(self._models)} models can work on this task ({left_out or 'the catalogue is empty'})"
+        `exclude` holds models already tried. Raises InvalidInput for a model asked for by name that does not exist.
+        """
+        if requirements.model is not None:
+            require_known(requirements.model, {model.model_id for model in self._models})
+        here = Circumstances(self._now, self._cooling, exclude)
+        tallies = self._tallies.get(requirements.category, {})
+        candidates: list[Candidate] = []
+        left_out: list[LeftOut] = []
+        for model in self._models:
+            belief = _belief(model, tallies.get(model.model_id))
+            failed = failures(Case(model, belief, requirements, here))
+            if failed:
+                left_out.append(LeftOut(model.model_id, failed))
+            else:
+                candidates.append(_score(model, belief, requirements))
+        key = _best_first if requirements.mode is Mode.BEST else _cheapest_first(requirements.quality_threshold)
+        return Ranking(tuple(sorted(candidates, key=key)), tuple(left_out), self._cooling)
 
 
-def missing(model: ModelCapability, requirements: TaskRequirements, exclude: Collection[str] = ()) -> str | None:
-    """Return the first requirement a model fails, or None; a model asked for by name need not be free."""
-    asked_for = requirements.model
-    table = (
-        (model.model_id in exclude, "it was already tried"),
-        (bool(asked_for) and model.model_id != asked_for, f"it is not the model asked for ({asked_for})"),
-        (not model.writes_text, "it does not write text"),
-        (not model.supports_tools, "it has no tool calls"),
-        (
-            model.context_length < requirements.context_tokens,
-            f"its context is below {requirements.context_tokens} tokens",
-        ),
-        (requirements.free_only and not asked_for and not model.free, "it is not free"),
+def _belief(model: ModelCapability, known: Tally | None) -> Belief:
+    priors = model.priors.success, model.attempt_seconds, model.attempt_cost
+    return believe(*priors, known) if known else believe_untried(*priors)
+
+
+def _score(model: ModelCapability, belief: Belief, asked: TaskRequirements) -> Candidate:
+    quality = model.priors.quality
+    is_code = model.specialization is ModelSpecialization.CODE
+    terms = Terms(
+        acceptance=belief.promise,
+        quality=UNKNOWN if quality is None else quality,
+        speed=_falling(belief.seconds, HALF_SECONDS),
+        thrift=_falling(belief.cost, HALF_COST),
+        fit=1.0 if is_code == (asked.category in CODE_CATEGORIES) else 0.5,
+        room=min(1.0, model.context_length / max(1, asked.context_tokens * AMPLE)),
     )
-    return next((reason for fails, reason in table if fails), None)
+    weights = WEIGHTS[asked.complexity]
+    score = sum(map(mul, terms, weights))
+    return Candidate(model, score, belief, terms, weights)
 
 
-def _score(model: ModelCapability, requirements: TaskRequirements) -> Candidate:
-    wants_code = requirements.category not in (TaskCategory.ANALYSIS, TaskCategory.DOCUMENTATION)
-    code = model.specialization is ModelSpecialization.CODE
-    fit = 1.0 if code == wants_code else 0.5
-    room = min(1.0, model.context_length / (requirements.context_tokens * 8))
-    score = 0.7 * fit + 0.3 * room
-    cost = "free" if model.free else "unknown price" if model.price is None else f"${model.price:.2f}/M tokens"
-    reasons = (f"{model.specialization} model", f"context {model.context_length:,} tokens", cost)
-    return Candidate(model, round(score, 4), reasons)
+def _falling(amount: float | None, half: float) -> float:
+    return UNKNOWN if amount is None else half / (half + amount)
+
+
+def _best_first(candidate: Candidate) -> tuple[Any, ...]:
+    return -candidate.score, candidate.model_id
+
+
+def _cheapest_first(threshold: float) -> Callable[[Candidate], tuple[Any, ...]]:
+    """Return the order by cost of those whose promise of acceptance clears the threshold; by score, the others."""
+
+    def key(candidate: Candidate) -> tuple[Any, ...]:
+        cost, clears = candidate.belief.cost, candidate.belief.promise >= threshold
+        price = (inf if cost is None else cost) if clears else 0.0
+        return not clears, price, *_best_first(candidate)
+
+    return key

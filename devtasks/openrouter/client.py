@@ -1,10 +1,10 @@
 """A small client of OpenRouter's read-only endpoints."""
 
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Self, cast
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from devtasks.errors import ServiceUnreachable
@@ -19,21 +19,29 @@ def attribution() -> dict[str, str]:
 
 
 class Pricing(BaseModel):
-    """USD per token; None where the catalogue says nothing usable (routers say -1)."""
+    """USD per token; None where the catalogue says nothing usable; `varies` where it says -1, as routers do."""
 
     model_config = ConfigDict(frozen=True)
 
     prompt: Decimal | None = None
     completion: Decimal | None = None
+    varies: bool = False
 
     @field_validator("prompt", "completion", mode="before")
     @classmethod
-    def _known(cls, value: Any) -> Decimal | None:
+    def _finite(cls, value: Any) -> Decimal | None:
         try:
             price = Decimal(str(value))
         except InvalidOperation:
             return None
-        return price if price.is_finite() and price >= 0 else None
+        return price if price.is_finite() else None
+
+    @model_validator(mode="after")
+    def _negative_is_no_price(self) -> Self:
+        prices = (self.prompt, self.completion)
+        if not any(price is not None and price < 0 for price in prices):
+            return self
+        return self.model_construct(prompt=None, completion=None, varies=True)
 
 
 class Architecture(BaseModel):
@@ -59,12 +67,30 @@ class ListedModel(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The answer of `GET /models`; `simulated` when a simulator gave it."""
+    """The answer of `GET /models`, and as `document` its text; `simulated` when a simulator gave it.
+
+    An entry that cannot be read is left out, so that one odd model does not hide all others.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     data: tuple[ListedModel, ...] = Field(min_length=1)
     simulated: bool = False
+    document: str = Field(default="", repr=False)
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _readable(cls, entries: Any) -> Any:
+        if not isinstance(entries, list):
+            return entries
+        return tuple(model for entry in cast("list[object]", entries) if (model := _read_entry(entry)))
+
+
+def _read_entry(entry: object) -> ListedModel | None:
+    try:
+        return ListedModel.model_validate(entry)
+    except ValidationError:
+        return None
 
 
 async def list_models(
@@ -92,4 +118,4 @@ async def list_models(
         except (httpx.HTTPError, ValidationError, ValueError) as error:
             reason = f"{type(error).__name__} on /models"
             raise ServiceUnreachable("the model catalogue", base_url, reason) from error
-    return models.model_copy(update={"simulated": SIMULATED_HEADER in response.headers})
+    return models.model_copy(update={"simulated": SIMULATED_HEADER in response.headers, "document": response.text})

@@ -1,0 +1,1 @@
+"""What the selection of a model rests on: capabilities, requirements, and the evidence of earlier attempts."""
