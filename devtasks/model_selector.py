@@ -226,10 +226,10 @@ def _best_first(candidate: Candidate) -> tuple[Any, ...]:
 
 
 def _cheapest_first(threshold: float) -> Callable[[Candidate], tuple[Any, ...]]:
-    """Return the order by cost of those whose promise of acceptance clears the threshold; by score, the others."""
+    """Return the order by cost of those whose acceptance may reach the threshold, then of the others by score."""
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
-        cost, clears = candidate.belief.cost, candidate.belief.promise >= threshold
+        cost, clears = candidate.belief.cost, candidate.belief.may_reach(threshold)
         price = (inf if cost is None else cost) if clears else 0.0
         return not clears, price, *_best_first(candidate)
 

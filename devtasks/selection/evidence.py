@@ -26,10 +26,10 @@ PRIOR_SUCCESS = 0.5
 """The prior probability of acceptance of a model of which nothing is known."""
 
 CURIOSITY = 0.6
-"""Standard deviations of the posterior that are added to its mean for the doubt."""
+"""Standard deviations of the posterior that a choice adds to its mean."""
 
-HISTORY = 500
-"""Attempts at a category that are read; an older one would count less than 0.99^500 = 0.7 %."""
+HISTORY = 300
+"""Attempts at a category that are read; an older one would count less than 0.99^300 = 5 %."""
 
 SAYS_OF_MODEL: Mapping[FailureKind, bool] = {
     FailureKind.REJECTED: True,
@@ -112,15 +112,24 @@ class Tally:
 class Belief(NamedTuple):
     """What is believed of a model in a category: the posterior of acceptance, and time and cost of one attempt.
 
-    `promise` is the mean plus CURIOSITY standard deviations, never above 1; seconds and cost (USD) are None where
-    neither a prior nor an attempt tells them.
+    `doubt` is the standard deviation of the posterior; seconds and cost (USD) are None where neither a prior nor an
+    attempt tells them.
     """
 
     attempts: int
     mean: float
-    promise: float
+    doubt: float
     seconds: float | None
     cost: float | None
+
+    @property
+    def promise(self) -> float:
+        """The mean with CURIOSITY standard deviations added, at most 1: what a curious choice reckons with."""
+        return min(1.0, self.mean + CURIOSITY * self.doubt)
+
+    def may_reach(self, acceptance: float) -> bool:
+        """Whether the probability of acceptance reaches this, or is within one standard deviation of it."""
+        return self.mean + self.doubt >= acceptance
 
 
 def tally(outcomes: Sequence[Outcome]) -> dict[str, Tally]:
@@ -154,11 +163,10 @@ def believe(success: float | None, seconds: float | None, cost: float | None, kn
     accepted = PRIOR_ATTEMPTS * prior + known.accepted
     total = PRIOR_ATTEMPTS + known.accepted + known.rejected
     mean = accepted / total
-    doubt = sqrt(mean * (1 - mean) / (total + 1))
     return Belief(
         attempts=known.attempts,
         mean=mean,
-        promise=min(1.0, mean + CURIOSITY * doubt),
+        doubt=sqrt(mean * (1 - mean) / (total + 1)),
         seconds=_blend(seconds, known.seconds, known.accepted + known.rejected),
         cost=_blend(cost, known.cost, known.cost_weight),
     )

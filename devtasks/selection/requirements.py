@@ -31,9 +31,10 @@ class Mode(StrEnum):
 class TaskRequirements:
     """What a task asks of a model; None asks nothing.
 
-    `quality_threshold` (0 to 1) is the least known quality, and in the mode `cheapest` the least promise of acceptance;
-    `max_latency_seconds` and `max_cost_usd` bound the expected time and cost of one attempt; `context_tokens` is what
-    its files and the conversation need. A model asked for by name may be paid, slow or of any quality, and a router.
+    `quality_threshold` (0 to 1) is the least known quality, and in the mode `cheapest` also the least probability of
+    acceptance; `max_latency_seconds` and `max_cost_usd` bound the expected time and cost of one attempt;
+    `context_tokens` is what its files and the conversation need. A model asked for by name may be paid, slow or of any
+    quality, and a router.
     """
 
     category: TaskCategory

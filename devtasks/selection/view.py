@@ -90,7 +90,8 @@ def explanation(candidate: Candidate) -> tuple[str, str]:
     """Return what a score is made of, and what is believed of the model and on which grounds, as two lines."""
     terms = zip(candidate.terms._fields, candidate.terms, candidate.weights, strict=True)
     belief = candidate.belief
-    parts = [f"acceptance expected {belief.mean:.0%}, {belief.attempts} attempts counted"]
+    counted = f"{belief.attempts} attempt{'' if belief.attempts == 1 else 's'} counted"
+    parts = [f"acceptance expected {belief.mean:.0%}, {counted}"]
     parts += [] if belief.seconds is None else [f"{belief.seconds:.0f} s an attempt"]
     parts += [] if belief.cost is None else [f"${belief.cost:.3g} an attempt"]
     return " + ".join(f"{weight:.2f} x {name} {value:.2f}" for name, value, weight in terms), "; ".join(parts)

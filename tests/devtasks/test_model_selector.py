@@ -1,158 +1,230 @@
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import permutations
 from typing import Any
 
 import pytest
+from models import NOW, make_model, outcomes
 
-from devtasks.errors import NoModelAvailable
+from devtasks.errors import InvalidInput, NoModelAvailable
 from devtasks.model_selector import (
+    WEIGHTS,
+    Mode,
     ModelCapability,
     ModelSelector,
     ModelSpecialization,
+    Ranking,
     TaskRequirements,
-    missing,
 )
-from devtasks.openrouter.client import Architecture, ListedModel, Pricing
-from devtasks.task import TaskCategory
+from devtasks.selection.capability import Priors
+from devtasks.selection.evidence import Outcome
+from devtasks.task import Complexity, TaskCategory
 
-NEEDS = TaskRequirements(category=TaskCategory.UNIT_TEST)
-
-
-def make_model(model_id: str = "acme/coder:free", **changes: Any) -> ModelCapability:
-    values: dict[str, Any] = {
-        "context_length": 131_072,
-        "supports_tools": True,
-        "price": 0.0,
-        "specialization": ModelSpecialization.CODE,
-    }
-    return ModelCapability(model_id, **values | changes)
+UNIT_TEST = TaskCategory.UNIT_TEST
 
 
-def make_listed(**changes: Any) -> ListedModel:
-    free = Pricing(prompt=Decimal(0), completion=Decimal(0))
-    values: dict[str, Any] = {"id": "acme/m", "pricing": free, "supported_parameters": ("tools",)}
-    return ListedModel(**values | changes)
+def needs(**changes: Any) -> TaskRequirements:
+    return TaskRequirements(**{"category": UNIT_TEST} | changes)
 
 
-def ranked(*models: ModelCapability, needs: TaskRequirements = NEEDS) -> list[str]:
-    return [candidate.model_id for candidate in ModelSelector(models).rank(needs)]
+def rank(
+    *models: ModelCapability,
+    asked: TaskRequirements | None = None,
+    seen: Sequence[Outcome] = (),
+    cooling: Mapping[str, datetime] | None = None,
+    exclude: Sequence[str] = (),
+) -> Ranking:
+    selector = ModelSelector(models, now=NOW, outcomes={UNIT_TEST: seen}, cooling=cooling)
+    return selector.rank(asked or needs(), exclude)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "completion", "price", "free"),
-    [
-        pytest.param("0", "0", 0.0, True, id="zero"),
-        pytest.param("0.000001", "0.000003", 2.0, False, id="the-mean-per-million"),
-        pytest.param("0", "0.000001", 0.5, False, id="only-the-prompt-is-free"),
-        pytest.param(None, "0", None, False, id="prompt-unknown"),
-        pytest.param("0", None, None, False, id="completion-unknown"),
-        pytest.param("-1", "-1", None, False, id="a-router"),
-    ],
-)
-def test_the_price_decides_what_is_free(
-    prompt: str | None, completion: str | None, price: float | None, free: bool
-) -> None:
-    pricing = Pricing.model_validate({"prompt": prompt, "completion": completion})
-    capability = ModelCapability.of(make_listed(pricing=pricing))
-    assert (capability.price, capability.free) == (price if price is None else pytest.approx(price), free)
+def order(*models: ModelCapability, **circumstances: Any) -> list[str]:
+    return [candidate.model_id for candidate in rank(*models, **circumstances).candidates]
 
 
-def test_a_name_that_says_free_does_not_make_it_so() -> None:
-    pricing = Pricing(prompt=Decimal("0.000001"), completion=Decimal(0))
-    assert not ModelCapability.of(make_listed(id="acme/m:free", pricing=pricing)).free
+def refusal(*models: ModelCapability, **circumstances: Any) -> NoModelAvailable:
+    with pytest.raises(NoModelAvailable) as refused:
+        rank(*models, **circumstances).choose()
+    return refused.value
 
 
-@pytest.mark.parametrize(
-    ("listed", "expected"),
-    [
-        pytest.param({"id": "qwen/qwen3-coder:free"}, ModelSpecialization.CODE, id="coder"),
-        pytest.param({"id": "mistralai/devstral-small"}, ModelSpecialization.CODE, id="devstral"),
-        pytest.param({"id": "acme/m", "name": "Acme Code 2"}, ModelSpecialization.CODE, id="by-its-display-name"),
-        pytest.param({"id": "meta-llama/llama-3.3-70b"}, ModelSpecialization.GENERAL, id="llama"),
-    ],
-)
-def test_the_name_tells_what_a_model_is_made_for(listed: dict[str, Any], expected: ModelSpecialization) -> None:
-    assert ModelCapability.of(make_listed(**listed)).specialization is expected
+@pytest.mark.parametrize("row", WEIGHTS.values(), ids=WEIGHTS)
+def test_a_score_is_a_share_and_acceptance_decides_it(row: tuple[float, ...]) -> None:
+    assert sum(row) == pytest.approx(1)
+    assert row[0] > 0.8
+
+
+def test_every_complexity_has_its_weights() -> None:
+    assert set(WEIGHTS) == set(Complexity)
+
+
+def test_the_model_whose_results_were_accepted_comes_first() -> None:
+    a, b = make_model("m/a"), make_model("m/b")
+    assert order(a, b) == ["m/a", "m/b"], "nothing is known, so by id"
+    assert order(a, b, seen=outcomes("m/a", False)) == ["m/b", "m/a"]
+    assert order(a, b, seen=outcomes("m/a", False, True, True, True) + outcomes("m/b", False)) == ["m/a", "m/b"]
+
+
+def test_what_was_learnt_in_one_category_says_nothing_of_another() -> None:
+    selector = ModelSelector(
+        [make_model("m/a"), make_model("m/b")], now=NOW, outcomes={UNIT_TEST: outcomes("m/a", False, False)}
+    )
+    assert selector.select_model(needs()).model_id == "m/b"
+    assert selector.select_model(needs(category=TaskCategory.REFACTORING)).model_id == "m/a"
+
+
+def test_a_model_that_failed_is_asked_again_when_the_others_turn_bad() -> None:
+    a, b = make_model("m/a"), make_model("m/b")
+    failed_long_ago = outcomes("m/a", *[False] * 3)
+    good = outcomes("m/b", *[True] * 60)
+    assert order(a, b, seen=good + failed_long_ago)[0] == "m/b"
+    turned_bad = outcomes("m/b", *[False] * 12)
+    assert order(a, b, seen=turned_bad + good + failed_long_ago)[0] == "m/a"
+
+
+def test_a_prior_of_the_catalogue_counts_until_attempts_speak_against_it() -> None:
+    praised, unknown = make_model("m/praised", priors=Priors(success=0.95)), make_model("m/a")
+    assert order(unknown, praised)[0] == "m/praised"
+    assert order(unknown, praised, seen=outcomes("m/praised", *[False] * 3))[0] == "m/a"
 
 
 def test_code_models_come_first_for_code_and_last_for_prose() -> None:
     code = make_model("z/code")
     general = make_model("a/general", specialization=ModelSpecialization.GENERAL)
-    assert ranked(general, code) == ["z/code", "a/general"]
+    assert order(general, code) == ["z/code", "a/general"]
     for category in (TaskCategory.ANALYSIS, TaskCategory.DOCUMENTATION):
-        assert ranked(general, code, needs=TaskRequirements(category=category)) == ["a/general", "z/code"]
+        assert order(general, code, asked=needs(category=category)) == ["a/general", "z/code"]
 
 
 def test_more_room_is_better_up_to_a_point() -> None:
     tight, roomy, vast = (make_model(f"m/{size}", context_length=size) for size in (32_000, 256_000, 1_000_000))
-    assert ranked(tight, roomy, vast) == ["m/1000000", "m/256000", "m/32000"], "the first two are equal, so by name"
+    assert order(tight, roomy, vast) == ["m/1000000", "m/256000", "m/32000"], "the first two are equal, so by name"
+
+
+@pytest.mark.parametrize(
+    ("better", "seen"),
+    [
+        pytest.param({"priors": Priors(quality=0.9)}, [], id="quality"),
+        pytest.param({"priors": Priors(latency_seconds=0.5)}, [], id="latency"),
+        pytest.param(
+            {}, outcomes("z/better", True, seconds=10) + outcomes("a/plain", True, seconds=600), id="observed"
+        ),
+    ],
+)
+def test_among_equally_good_models_the_others_terms_decide(better: dict[str, Any], seen: list[Outcome]) -> None:
+    assert order(make_model("a/plain"), make_model("z/better", **better), seen=seen)[0] == "z/better"
 
 
 def test_the_order_does_not_depend_on_the_catalogue_s() -> None:
     models = [make_model("m/b"), make_model("m/a"), make_model("m/c", context_length=40_000)]
-    assert {tuple(ranked(*order)) for order in permutations(models)} == {("m/a", "m/b", "m/c")}
+    assert {tuple(order(*each)) for each in permutations(models)} == {("m/a", "m/b", "m/c")}
 
 
-def test_a_choice_explains_itself() -> None:
-    (candidate,) = ModelSelector([make_model()]).rank(NEEDS)
-    assert candidate.reasons == ("code model", "context 131,072 tokens", "free")
-    assert 0 < candidate.score <= 1
-    paid = TaskRequirements(category=TaskCategory.UNIT_TEST, free_only=False)
-    for price, words in ((None, "unknown price"), (2.0, "$2.00/M tokens")):
-        assert ModelSelector([make_model(price=price)]).select_model(paid).reasons[-1] == words
-
-
-EXCLUDED: list[Any] = [
-    pytest.param(make_model(supports_tools=False), {}, "it has no tool calls", id="no-tools"),
-    pytest.param(make_model(context_length=31_999), {}, "its context is below 32000 tokens", id="context"),
-    pytest.param(make_model(price=0.1), {}, "it is not free", id="price"),
-    pytest.param(make_model(price=None), {}, "it is not free", id="unknown-price"),
-    pytest.param(make_model(), {"model": "a/b"}, "it is not the model asked for (a/b)", id="another-asked-for"),
-    pytest.param(
-        make_model(supports_tools=False), {"model": "acme/coder:free"}, "it has no tool calls", id="asked-for"
-    ),
-]
-
-
-@pytest.mark.parametrize(("model", "needs", "reason"), EXCLUDED)
-def test_a_model_is_left_out_for_a_reason(model: ModelCapability, needs: dict[str, Any], reason: str) -> None:
-    requirements = TaskRequirements(category=TaskCategory.UNIT_TEST, **needs)
-    assert missing(model, requirements) == reason
-    with pytest.raises(NoModelAvailable) as refused:
-        ModelSelector([model]).select_model(requirements)
-    assert str(refused.value) == f"none of 1 models can work on this task (1 left out: {reason})"
+def test_a_choice_explains_itself_and_its_terms_add_up_to_its_score() -> None:
+    (candidate,) = rank(make_model(), seen=outcomes("acme/coder:free", True, True)).candidates
+    assert candidate.reasons == ("acceptance 74% (2 attempts)", "code model", "context 131,072 tokens", "free")
+    parts = [weight * value for weight, value in zip(candidate.weights, candidate.terms, strict=True)]
+    assert candidate.score == pytest.approx(sum(parts))
+    paid = needs(free_only=False)
+    for price, words in ((None, "unknown price"), ("2.0", "about $0.15")):
+        assert rank(make_model(price=price), asked=paid).choose().reasons[-1] == words
 
 
 def test_a_model_that_was_tried_is_left_out() -> None:
-    models = [make_model("m/a"), make_model("m/b")]
-    selector = ModelSelector(models)
-    assert selector.select_model(NEEDS, exclude=("m/a",)).model_id == "m/b"
-    with pytest.raises(NoModelAvailable, match="2 left out: it was already tried"):
-        selector.select_model(NEEDS, exclude=("m/a", "m/b"))
+    models = make_model("m/a"), make_model("m/b")
+    assert order(*models, exclude=("m/a",)) == ["m/b"]
+    refused = str(refusal(*models, exclude=("m/a", "m/b")))
+    assert refused == "none of 2 models can work on this task (2 left out: it was already tried)"
 
 
-def test_a_model_asked_for_by_name_may_cost_money() -> None:
-    requirements = TaskRequirements(category=TaskCategory.UNIT_TEST, model="m/paid")
-    models = [make_model("m/free"), make_model("m/paid", price=5.0)]
-    assert ranked(*models, needs=requirements) == ["m/paid"]
+def test_each_model_left_out_is_told_every_requirement_it_failed() -> None:
+    (left_out,) = rank(make_model(price="1", supports_tools=False)).left_out
+    assert [failure.requirement for failure in left_out.failures] == ["tools", "free_only"]
+
+
+def test_the_refusal_counts_what_left_models_out_and_says_what_to_relax() -> None:
+    models = [make_model(f"m/{n}", supports_tools=False, price="2") for n in range(3)]
+    models += [make_model("m/x", price="1"), make_model("m/y", context_length=9_000), make_model("m/z", price="3")]
+    assert str(refusal(*models)) == (
+        "none of 6 models can work on this task (3 left out: it has no tool calls; 2 left out: it is not free; "
+        "1 left out: its context is below 32000 tokens); relax free_only: 2 would do, such as m/x; "
+        "relax context_tokens: 1 would do, such as m/y"
+    )
+
+
+def test_relaxing_is_not_advised_where_one_requirement_alone_would_not_help() -> None:
+    assert "relax" not in str(refusal(make_model(price="1", supports_tools=False)))
 
 
 def test_no_model_at_all_is_said_as_such() -> None:
-    with pytest.raises(NoModelAvailable, match="the catalogue is empty"):
-        ModelSelector([]).select_model(NEEDS)
+    assert "the catalogue is empty" in str(refusal())
 
 
-def test_the_refusal_counts_what_left_models_out_the_commonest_first() -> None:
-    models = [make_model(f"m/{n}", supports_tools=False) for n in range(3)] + [make_model("m/x", price=1.0)]
-    with pytest.raises(NoModelAvailable, match="3 left out: it has no tool calls; 1 left out: it is not free"):
-        ModelSelector(models).select_model(NEEDS)
+def test_cooling_models_are_left_out_until_they_are_ready() -> None:
+    models = make_model("m/a"), make_model("m/b")
+    soon, later = NOW + timedelta(minutes=1), NOW + timedelta(hours=1)
+    assert order(*models, cooling={"m/a": soon}) == ["m/b"]
+    assert order(*models, cooling={"m/a": NOW}) == ["m/a", "m/b"], "its time has come"
+    refused = refusal(*models, make_model("m/c", price="1"), cooling={"m/a": later, "m/b": soon, "m/c": NOW})
+    assert refused.ready_at == soon
+    assert "the first one is ready at 2026-03-01 12:01:00 UTC" in str(refused)
 
 
-def test_a_model_that_does_not_write_text_cannot_work() -> None:
-    # OpenRouter lists previews of audio models at a price of zero.
-    audio = ModelCapability.of(make_listed(architecture=Architecture(output_modalities=("audio",))))
-    assert missing(audio, NEEDS) == "it does not write text"
+def test_waiting_is_not_promised_for_a_model_that_would_not_do_anyway() -> None:
+    refused = refusal(make_model("m/a", price="1"), cooling={"m/a": NOW + timedelta(minutes=1)})
+    assert refused.ready_at is None
 
 
-def test_a_context_the_catalogue_does_not_tell_is_too_small() -> None:
-    assert missing(ModelCapability.of(make_listed(context_length=None)), NEEDS) is not None
+CHEAP, DEAR, FREE = make_model("m/cheap", price="1"), make_model("m/dear", price="20"), make_model("m/free")
+CHEAPEST = needs(mode=Mode.CHEAPEST, free_only=False)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        pytest.param(
+            outcomes("m/free", *[False] * 3) + outcomes("m/dear", *[True] * 9) + outcomes("m/cheap", *[True] * 5),
+            ["m/cheap", "m/dear", "m/free"],
+            id="the-cheapest-that-clears-the-threshold",
+        ),
+        pytest.param(
+            outcomes("m/dear", *[True] * 9) + outcomes("m/cheap", *[True] * 5),
+            ["m/free", "m/cheap", "m/dear"],
+            id="an-untried-free-one-gets-its-chance",
+        ),
+        pytest.param(
+            outcomes("m/dear", *[True] * 9) + outcomes("m/cheap", *[False] * 5),
+            ["m/free", "m/dear", "m/cheap"],
+            id="the-dear-one-where-the-cheap-one-fails",
+        ),
+        pytest.param(
+            outcomes("m/free", *[True] * 5) + outcomes("m/cheap", *[True] * 5),
+            ["m/free", "m/cheap", "m/dear"],
+            id="free-is-cheaper-still",
+        ),
+        pytest.param([], ["m/free", "m/cheap", "m/dear"], id="the-untried-may-clear-it"),
+        pytest.param(
+            outcomes("m/free", *[False] * 5) + outcomes("m/cheap", *[False] * 5) + outcomes("m/dear", *[False] * 2),
+            ["m/dear", "m/free", "m/cheap"],
+            id="nobody-clears-it-so-by-score",
+        ),
+        pytest.param(
+            outcomes("m/dear", *[True] * 9, cost=0.001) + outcomes("m/cheap", *[True] * 9, cost=0.4),
+            ["m/free", "m/dear", "m/cheap"],
+            id="by-cost-as-observed",
+        ),
+    ],
+)
+def test_the_mode_cheapest_takes_the_least_cost_among_the_promising(seen: list[Outcome], expected: list[str]) -> None:
+    assert order(CHEAP, DEAR, FREE, asked=CHEAPEST, seen=seen) == expected
+
+
+def test_an_unknown_price_is_the_dearest() -> None:
+    unknown = make_model("m/a", price=None)
+    seen = outcomes("m/a", *[True] * 9) + outcomes("m/dear", *[True] * 5)
+    assert order(unknown, DEAR, asked=CHEAPEST, seen=seen) == ["m/dear", "m/a"]
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_ids() -> None:
+    with pytest.raises(InvalidInput, match="nearest are acme/coder:free"):
+        rank(make_model("acme/coder:free"), make_model("other/thing"), asked=needs(model="coder"))

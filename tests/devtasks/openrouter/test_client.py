@@ -120,3 +120,19 @@ def test_an_unreadable_answer_is_a_service_that_cannot_be_reached(content: bytes
     transport, _ = answering(httpx.Response(200, content=content))
     with pytest.raises(ServiceUnreachable):
         ask(transport)
+
+
+def test_an_entry_that_cannot_be_read_does_not_hide_the_others() -> None:
+    odd: list[Any] = [{"name": "no id"}, "text", {**MODEL, "id": "acme/odd", "architecture": None}]
+    transport, _ = answering(httpx.Response(200, json={"data": [*odd, MODEL]}))
+    assert [model.id for model in ask(transport).data] == ["acme/coder:free"]
+
+
+def test_the_answer_s_text_is_kept() -> None:
+    transport, _ = answering(good())
+    assert ask(transport).document == good().text
+
+
+def test_a_router_s_price_varies() -> None:
+    pricing = Pricing.model_validate({"prompt": "-1", "completion": "-1"})
+    assert (pricing.prompt, pricing.completion, pricing.varies) == (None, None, True)
