@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## Install the locked dependencies into .venv (also done by every other target)
@@ -53,6 +53,10 @@ soak-worker: $(READY) ## Run 500 flow runs through one prefork worker, and look 
 .PHONY: bench-quota
 bench-quota: $(READY) ## Count what eight processes on one account send in a true minute and a day (takes minutes)
 	@.venv/bin/python benchmarks/quota.py
+
+.PHONY: bench-selection
+bench-selection: $(READY) ## Measure how well the selector learns on synthetic models, and how long a choice takes
+	@.venv/bin/python benchmarks/selection.py
 
 .PHONY: clean
 clean: ## Remove the demo's and the stack's state (not the set-up)
