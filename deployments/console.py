@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from devtasks.metrics_collector import ModelMetrics, SystemMetrics
     from devtasks.report import TaskReport
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Without emoji: rich would make one of `:free:` in a model's id that a colon follows.
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 NOISE = ("Beginning flow run", "Finished in state", "Created task run", "Opening process", "Downloading flow code")
 """How Prefect's own lines begin that say nothing a person who follows a task wants to know."""
