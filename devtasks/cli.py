@@ -18,6 +18,7 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
+from devtasks.cli_models import STACK, ledger_url, register
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
 from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskLimits, TaskPriority
@@ -31,8 +32,9 @@ app = App(
     name="devtasks", help="AI development tasks as Prefect flows, on OpenRouter's models, independently validated."
 )
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
-STACK, DEMO = "stack", "demo"
+DEMO = "demo"
 INTERRUPTED = 130
+register(app)
 
 
 def main() -> None:
@@ -263,13 +265,10 @@ def metrics(
 
     The ledger is DEVTASKS_DATABASE_URL's, the one of the stack that is up, or the SQLite file under DEVTASKS_HOME.
     """
-    from deployments.stack import read_connection
     from devtasks.ledger import Ledger
     from devtasks.metrics_collector import MetricsCollector
 
-    config = OpenHandsConfig.from_env()
-    connection = read_connection((config.home / STACK).expanduser().resolve())
-    url = config.database_url or (connection and connection.ledger_url) or config.ledger_url
+    url = ledger_url(OpenHandsConfig.from_env())
 
     async def run() -> MetricsCollector:
         async with Ledger.open(url) as ledger:
