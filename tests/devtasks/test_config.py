@@ -15,6 +15,7 @@ VARIABLES: dict[str, tuple[str, str, Any]] = {
     "OPENHANDS_TIMEOUT": ("timeout", "60.5", 60.5),
     "OPENHANDS_ENABLE_CIRCUIT_BREAKER": ("enable_circuit_breaker", "false", False),
     "DEVTASKS_DATABASE_URL": ("database_url", "postgresql://host/name", "postgresql://host/name"),
+    "DEVTASKS_MODELS": ("models_file", "/etc/models.yaml", Path("/etc/models.yaml")),
     "DEVTASKS_HOME": ("home", "/srv/devtasks", Path("/srv/devtasks")),
     "DEVTASKS_AGENT_SERVER": ("agent_server", "/run/agents", Path("/run/agents")),
     "PREFECT_API_URL": ("prefect_api_url", "http://host:4200/api", "http://host:4200/api"),
