@@ -22,6 +22,7 @@ from devtasks.selection.requirements import (
     TaskRequirements,
     failures,
     require_known,
+    rules_for,
 )
 from devtasks.task import Complexity, TaskCategory
 
@@ -182,12 +183,13 @@ class ModelSelector:
         if requirements.model is not None:
             require_known(requirements.model, {model.model_id for model in self._models})
         here = Circumstances(self._now, self._cooling, exclude)
+        rules = rules_for(requirements, here)
         tallies = self._tallies.get(requirements.category, {})
         candidates: list[Candidate] = []
         left_out: list[LeftOut] = []
         for model in self._models:
             belief = _belief(model, tallies.get(model.model_id))
-            failed = failures(Case(model, belief, requirements, here))
+            failed = failures(Case(model, belief, requirements, here), rules)
             if failed:
                 left_out.append(LeftOut(model.model_id, failed))
             else:

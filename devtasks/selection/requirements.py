@@ -1,6 +1,6 @@
 """What a task asks of a model, and which of it a model fails: one table of rules."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -79,14 +79,19 @@ class Case(NamedTuple):
         return 1.0 if known is None else known
 
 
+def _always(_asked: TaskRequirements, _here: Circumstances) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Rule:
-    """One requirement: when a model fails it, why in words, and whether a person may relax it."""
+    """One requirement: when a model fails it, why in words, whether a person may relax it, and when it holds at all."""
 
     name: str
     fails: Callable[[Case], bool]
     reason: Callable[[Case], str]
     may_be_relaxed: bool = True
+    holds: Callable[[TaskRequirements, Circumstances], bool] = _always
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,17 @@ COOLING = "cooling"
 RULES: tuple[Rule, ...] = (
     Rule(
         "model",
-        lambda case: case.asked.model is not None and not case.by_name,
+        lambda case: not case.by_name,
         lambda case: f"it is not the model asked for ({case.asked.model})",
+        holds=lambda asked, _: asked.model is not None,
     ),
-    Rule("tried", lambda case: case.model.model_id in case.here.exclude, lambda _: "it was already tried", False),
+    Rule(
+        "tried",
+        lambda case: case.model.model_id in case.here.exclude,
+        lambda _: "it was already tried",
+        False,
+        holds=lambda _, here: bool(here.exclude),
+    ),
     Rule(
         "incompatible",
         lambda case: case.model.incompatible is not None and not case.by_name,
@@ -129,7 +141,12 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.model.categories is not None and case.asked.category not in case.model.categories,
         lambda case: f"it is kept for {', '.join(sorted(case.model.categories or ()))}",
     ),
-    Rule("tools", lambda case: case.asked.tools and not case.model.supports_tools, lambda _: "it has no tool calls"),
+    Rule(
+        "tools",
+        lambda case: not case.model.supports_tools,
+        lambda _: "it has no tool calls",
+        holds=lambda asked, _: asked.tools,
+    ),
     Rule(
         "context_tokens",
         lambda case: case.model.context_length < case.asked.context_tokens,
@@ -137,18 +154,21 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "specialization",
-        lambda case: case.asked.specialization not in (None, case.model.specialization),
+        lambda case: case.model.specialization is not case.asked.specialization,
         lambda case: f"it is not a {case.asked.specialization} model",
+        holds=lambda asked, _: asked.specialization is not None,
     ),
     Rule(
         "free_only",
-        lambda case: case.asked.free_only and not case.model.free and not case.by_name,
+        lambda case: not case.model.free and not case.by_name,
         lambda _: "it is not free",
+        holds=lambda asked, _: asked.free_only,
     ),
     Rule(
         "max_cost_usd",
-        lambda case: case.asked.max_cost_usd is not None and not case.model.price_known,
+        lambda case: not case.model.price_known,
         lambda case: f"its price is unknown, so a limit of ${case.asked.max_cost_usd:g} cannot be kept",
+        holds=lambda asked, _: asked.max_cost_usd is not None,
     ),
     Rule(
         "max_cost_usd",
@@ -159,6 +179,7 @@ RULES: tuple[Rule, ...] = (
             and case.belief.cost > case.asked.max_cost_usd
         ),
         lambda case: f"an attempt is expected to cost ${case.belief.cost:.2g}, above ${case.asked.max_cost_usd:g}",
+        holds=lambda asked, _: asked.max_cost_usd is not None,
     ),
     Rule(
         "max_latency_seconds",
@@ -171,6 +192,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: (
             f"an attempt is expected to take {case.belief.seconds:.0f} s, above {case.asked.max_latency_seconds:g} s"
         ),
+        holds=lambda asked, _: asked.max_latency_seconds is not None,
     ),
     Rule(
         "quality_threshold",
@@ -182,6 +204,7 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.model.model_id in case.here.cooling,
         lambda case: f"it cools down until {case.here.cooling[case.model.model_id]:%Y-%m-%d %H:%M:%S %Z}",
         False,
+        holds=lambda _, here: bool(here.cooling),
     ),
 )
 """In the order in which the reasons are told."""
@@ -189,9 +212,14 @@ RULES: tuple[Rule, ...] = (
 RELAXABLE = frozenset(rule.name for rule in RULES if rule.may_be_relaxed)
 
 
-def failures(case: Case) -> tuple[Failure, ...]:
-    """Return every requirement the model fails, the weightiest first; none for a candidate."""
-    return tuple([Failure(rule.name, rule.reason(case)) for rule in RULES if rule.fails(case)])
+def rules_for(asked: TaskRequirements, here: Circumstances) -> tuple[Rule, ...]:
+    """Return the rules that hold, in the order in which their reasons are told."""
+    return tuple(rule for rule in RULES if rule.holds(asked, here))
+
+
+def failures(case: Case, rules: Iterable[Rule]) -> tuple[Failure, ...]:
+    """Return every one of the rules that the model fails; none for a candidate."""
+    return tuple([Failure(rule.name, rule.reason(case)) for rule in rules if rule.fails(case)])
 
 
 def require_known(model_id: str, known: Collection[str]) -> None:

@@ -7,7 +7,15 @@ from models import NOW, make_model
 from devtasks.errors import InvalidInput
 from devtasks.selection.capability import ModelCapability, ModelSpecialization, Priors
 from devtasks.selection.evidence import believe_untried
-from devtasks.selection.requirements import RULES, Case, Circumstances, TaskRequirements, failures, require_known
+from devtasks.selection.requirements import (
+    RULES,
+    Case,
+    Circumstances,
+    TaskRequirements,
+    failures,
+    require_known,
+    rules_for,
+)
 from devtasks.task import TaskCategory
 
 ID = "acme/coder:free"
@@ -16,7 +24,7 @@ ID = "acme/coder:free"
 def failed(model: ModelCapability, /, here: Circumstances | None = None, **asked: Any) -> list[tuple[str, str]]:
     belief = believe_untried(model.priors.success, model.attempt_seconds, model.attempt_cost)
     case = Case(model, belief, TaskRequirements(TaskCategory.UNIT_TEST, **asked), here or Circumstances(NOW))
-    return [(failure.requirement, failure.reason) for failure in failures(case)]
+    return [(failure.requirement, failure.reason) for failure in failures(case, rules_for(case.asked, case.here))]
 
 
 FAILING: list[Any] = [
