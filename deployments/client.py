@@ -23,10 +23,13 @@ from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from blocks import OpenRouterCredentials
+from devtasks.config import OpenHandsConfig
 from devtasks.errors import InvalidInput, ServiceUnreachable
 from devtasks.openrouter.client import list_models
+from devtasks.openrouter.overlay import Overlay
 from devtasks.openrouter.price import require_known_price
 from devtasks.report import TaskReport
+from devtasks.selection.capability import ModelCapability
 from devtasks.task import DevTask, TaskPriority
 from tasks.deliver_result import REPORT_KEY
 
@@ -77,7 +80,9 @@ async def check_price(task: DevTask, credentials: str) -> None:
             block = await OpenRouterCredentials.aload(credentials)
             limits = (task.limits.cost_usd, task.limits.batch_cost_usd, block.max_cost_usd_per_day)
             if any(limit is not None for limit in limits):
-                require_known_price(task.model, await list_models(block.base_url))
+                overlay = Overlay.load(OpenHandsConfig.from_env().models_file)
+                listed = await list_models(block.base_url)
+                require_known_price(task.model, overlay.apply(map(ModelCapability.of, listed.data)))
 
 
 async def follow(client: PrefectClient, flow_run_id: UUID) -> AsyncGenerator[Log | FlowRun]:

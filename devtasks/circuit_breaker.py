@@ -84,11 +84,12 @@ RULES: Mapping[Signal, Rule] = {
 
 @dataclass(frozen=True)
 class Breaker:
-    """One model's breaker; `faults` and `openings` count in a row, until an answer.
+    """The breaker of one service's model; `faults` and `openings` count in a row, until an answer.
 
     `ready_at` is when an open one lets a call through, `trial_until` until when a half-open one waits for its trial.
     """
 
+    service: str
     model_id: str
     state: State = State.CLOSED
     faults: int = 0
@@ -125,7 +126,7 @@ def admit(breaker: Breaker, at: datetime) -> tuple[Breaker, Admitted | CoolingUn
     if breaker.state is State.CLOSED:
         return breaker, Admitted(trial=False)
     if not breaker.needs_trial:
-        return Breaker(breaker.model_id), Admitted(trial=False)
+        return _closed(breaker), Admitted(trial=False)
     return replace(breaker, state=State.HALF_OPEN, ready_at=None, trial_until=at + TRIAL_LEASE), Admitted(trial=True)
 
 
@@ -158,8 +159,8 @@ def _same(breaker: Breaker, _: CallEnd) -> Breaker:
     return breaker
 
 
-def _closed(breaker: Breaker, _: CallEnd) -> Breaker:
-    return Breaker(breaker.model_id)
+def _closed(breaker: Breaker, _: CallEnd | None = None) -> Breaker:
+    return Breaker(breaker.service, breaker.model_id)
 
 
 def _next_trial(breaker: Breaker, _: CallEnd) -> Breaker:
@@ -186,7 +187,8 @@ def _open(breaker: Breaker, end: CallEnd) -> Breaker:
     if breaker.openings and rule.trial:
         ready_at = max(ready_at, grown)
     openings = breaker.openings + 1 if rule.trial else breaker.openings
-    return Breaker(breaker.model_id, State.OPEN, breaker.faults, openings, ready_at, rule.trial)
+    fresh = replace(_closed(breaker), faults=breaker.faults, openings=openings)
+    return replace(fresh, state=State.OPEN, ready_at=ready_at, needs_trial=rule.trial)
 
 
 _Transition = Callable[[Breaker, CallEnd], Breaker]

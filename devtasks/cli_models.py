@@ -147,14 +147,13 @@ async def _selector(category: TaskCategory) -> "tuple[Catalogue, ModelSelector]"
     from devtasks.ledger import Ledger
     from devtasks.openrouter.catalogue import load_catalogue
     from devtasks.openrouter.overlay import Overlay
-    from devtasks.selection.bridge import LedgerBridge
     from devtasks.selection.loading import load_selector
 
     config, now = OpenHandsConfig.from_env(), datetime.now(UTC)
-    async with Ledger.open(ledger_url(config)) as opened:
-        ledger, overlay = LedgerBridge(opened), Overlay.load(config.models_file)
+    async with Ledger.open(ledger_url(config)) as ledger:
+        overlay = Overlay.load(config.models_file)
         catalogue = await load_catalogue(config.base_url, config.api_key, ledger, overlay, now=now)
-        return catalogue, await load_selector(catalogue, category, ledger, now)
+        return catalogue, await load_selector(catalogue, category, ledger, now, breaker=config.enable_circuit_breaker)
 
 
 def _print_ranking(ranking: "Ranking") -> None:

@@ -78,11 +78,14 @@ class Budgets:
 class Order:
     """A call somebody wants to send; `bound_usd` is the most it can cost, None when its price is unknown.
 
+    `account` names the account by its fingerprint, `service` where it is one by its address.
+
     `windowed` says whether it counts in the account's minute and day.
     """
 
     account: str
     flow_run_id: str
+    service: str = ""
     model: str = ""
     windowed: bool = True
     bound_usd: float | None = None

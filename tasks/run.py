@@ -1,6 +1,6 @@
 """What the steps of one flow run share: its folder, ledger, gateway and runtime, opened and closed together."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
@@ -10,7 +10,6 @@ from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Runtime
 from devtasks.ledger import Ledger
 from devtasks.openrouter.account import Account
-from devtasks.openrouter.client import Pricing
 from devtasks.openrouter.gateway import Gateway
 from devtasks.openrouter.pacing import LedgerPacing
 from devtasks.quota import AccountLimits, Budgets, Order
@@ -42,7 +41,6 @@ class Run:
         self.settings = settings
         self.credentials = credentials
         self.simulated = False  # until the catalogue or an answer says so
-        self.prices: Mapping[str, Pricing] = {}  # until the catalogue was read
 
 
 @asynccontextmanager
@@ -89,7 +87,7 @@ async def open_pacing(
     own = AccountLimits(keys.requests_per_minute, keys.requests_per_day)
     return LedgerPacing(
         ledger,
-        Order(account.name, flow_run_id, batch=task.batch),
+        Order(account.name, flow_run_id, keys.base_url, batch=task.batch),
         await account.limits(own),
         Budgets(limits.cost_usd, limits.batch_cost_usd, keys.max_cost_usd_per_day),
         breaker=breaker,

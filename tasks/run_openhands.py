@@ -41,7 +41,7 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
         logger.info("waiting %.0f s for the account's minute window", seconds)
         run.runtime.extend(seconds)
 
-    run.gateway.begin(assignment.attempt, candidate.model_id, run.prices.get(candidate.model_id), on_wait)
+    run.gateway.begin(assignment.attempt, candidate.model_id, candidate.capability.pricing, on_wait)
     request = AgentRequest(
         conversation_id=assignment.conversation_id,
         workspace=workspace.path,

@@ -9,7 +9,6 @@ from devtasks.config import OpenHandsConfig
 from devtasks.model_selector import MIN_CONTEXT, Candidate, TaskRequirements
 from devtasks.openrouter.catalogue import Catalogue, load_catalogue
 from devtasks.openrouter.overlay import Overlay
-from devtasks.selection.bridge import LedgerBridge
 from devtasks.selection.loading import load_selector
 from tasks.options import RETRIED
 from tasks.run import Run
@@ -21,12 +20,13 @@ CHARACTERS_PER_TOKEN = 3
 @task(name="select-model", **RETRIED)
 async def select_model(run: Run, prompt: str, tried: tuple[str, ...]) -> Candidate:
     """Return the best model of the catalogue that was not tried yet; raise NoModelAvailable with the reasons."""
-    config, now, ledger = OpenHandsConfig.from_env(), datetime.now(UTC), LedgerBridge(run.ledger)
+    config, now, keys = OpenHandsConfig.from_env(), datetime.now(UTC), run.credentials
     overlay = Overlay.load(config.models_file)
-    catalogue = await load_catalogue(run.credentials.base_url, run.credentials.api_key, ledger, overlay, now=now)
+    catalogue = await load_catalogue(keys.base_url, keys.api_key, run.ledger, overlay, now=now)
     run.simulated = run.simulated or catalogue.simulated
-    run.prices = {model.model_id: model.pricing for model in catalogue.models}
-    selector = await load_selector(_within_reach(catalogue), run.task.category, ledger, now)
+    selector = await load_selector(
+        _within_reach(catalogue), run.task.category, run.ledger, now, breaker=config.enable_circuit_breaker
+    )
     requirements = TaskRequirements(
         category=run.task.category,
         complexity=run.task.complexity,

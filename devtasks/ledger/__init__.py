@@ -3,16 +3,15 @@
 It keeps what was measured (attempts, calls), the account's quota, the models' circuit breakers and the last catalogue.
 """
 
-from devtasks.ledger.catalogue_cache import CachedCatalogue, CatalogueCache
+from devtasks.ledger.catalogue_cache import CachedCatalogue, Catalogues
 from devtasks.ledger.columns import metadata
-from devtasks.ledger.measurements import Outcome
 from devtasks.ledger.passages import Ended, Lapsed, Passages
 from devtasks.ledger.quota import Arrived, DayUse
 
-__all__ = ["Arrived", "CachedCatalogue", "DayUse", "Ended", "Lapsed", "Ledger", "Outcome", "metadata"]
+__all__ = ["Arrived", "CachedCatalogue", "DayUse", "Ended", "Lapsed", "Ledger", "metadata"]
 
 
-class Ledger(Passages, CatalogueCache):
+class Ledger(Passages, Catalogues):
     """The open ledger; every method is one transaction, and may be called from several coroutines at once.
 
     Every method raises ServiceUnreachable when the database went away or stays locked, and LedgerError when it refuses.

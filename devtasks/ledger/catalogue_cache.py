@@ -27,7 +27,7 @@ class CachedCatalogue:
 _catalogues = table("catalogues", _Entry, key=("address",))
 
 
-class CatalogueCache(Database):
+class Catalogues(Database):
     """One document for each address."""
 
     async def cached_catalogue(self, address: str) -> CachedCatalogue | None:

@@ -1,7 +1,6 @@
 """What was measured: attempts, calls to models, and the outcomes that selection learns from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Index, or_, select
@@ -11,25 +10,12 @@ from devtasks.ledger.columns import table
 from devtasks.ledger.database import Database
 from devtasks.metrics_collector import ExecutionMetrics, LlmCall
 from devtasks.recovery import NOT_THE_MODELS
+from devtasks.selection.evidence import Outcome
 from devtasks.task import TaskCategory
 
 _attempts = table("attempts", ExecutionMetrics, key=("flow_run_id", "attempt"))
 _llm_calls = table("llm_calls", LlmCall, key=("flow_run_id", "attempt", "sequence"))
 Index("ix_attempts_started_at", _attempts.c.started_at)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What selection learns from one attempt: whether it was accepted, when it began, seconds, and USD.
-
-    `model_id` is the model that was asked for; `cost` is None where no call was made, so that none was measured.
-    """
-
-    model_id: str
-    accepted: bool
-    at: datetime
-    seconds: float
-    cost: float | None
 
 
 class Measurements(Database):

@@ -8,6 +8,7 @@ from devtasks.ledger.breakers import Breakers
 from devtasks.ledger.measurements import Measurements
 from devtasks.ledger.quota import Quota, release, settle
 from devtasks.metrics_collector import LlmCall
+from devtasks.quota import Order
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Passages(Quota, Breakers, Measurements):
     """What the gateway writes of each call, before its first byte leaves and when it has ended."""
 
     async def depart(
-        self, account: str, reservation: str, call: LlmCall, *, breaker_at: datetime | None
+        self, order: Order, reservation: str, call: LlmCall, *, breaker_at: datetime | None
     ) -> Admitted | CoolingUntil | Lapsed:
         """Mark the call as sent and write its row; from then on it counts, whatever becomes of this process.
 
@@ -38,11 +39,11 @@ class Passages(Quota, Breakers, Measurements):
         gives its reservation back.
         """
         async with self._writing() as connection:
-            if not await self._mark_sent(connection, account, reservation):
+            if not await self._mark_sent(connection, order.account, reservation):
                 return Lapsed()
             answer: Admitted | CoolingUntil = Admitted(trial=False)
             if breaker_at:
-                answer = await self._admit_model(connection, call.model_requested, breaker_at)
+                answer = await self._admit_model(connection, order.service, call.model_requested, breaker_at)
             if isinstance(answer, CoolingUntil):
                 await release(connection, reservation)
             else:
@@ -54,15 +55,15 @@ class Passages(Quota, Breakers, Measurements):
         async with self._writing() as connection:
             await self._mark_sent(connection, account, reservation)
 
-    async def arrive(self, account: str, reservation: str, call: LlmCall, end: Ended) -> None:
+    async def arrive(self, order: Order, reservation: str, call: LlmCall, end: Ended) -> None:
         """Write how the call ended; one that was sent and not answered goes on counting, at its bound."""
         async with self._writing() as connection:
             if end.account_until:
-                await self._block(connection, account, end.account_until, day=end.for_the_day)
+                await self._block(connection, order.account, end.account_until, day=end.for_the_day)
             if end.answered:
                 await settle(connection, reservation, end.cost_usd)
             if end.breaker:
-                await self._observe_model(connection, call.model_requested, end.breaker)
+                await self._observe_model(connection, order.service, call.model_requested, end.breaker)
             await self._replace_calls(connection, [call])
 
     async def turn_back(self, reservation: str, call: LlmCall) -> None:

@@ -19,20 +19,13 @@ from pydantic import SecretStr, ValidationError
 
 from devtasks.config import OPENROUTER_URL
 from devtasks.errors import ServiceUnreachable
+from devtasks.ledger import CachedCatalogue
 from devtasks.openrouter.client import ModelList, list_models
 from devtasks.openrouter.overlay import Overlay
 from devtasks.selection.capability import ModelCapability
 
 TTL = timedelta(hours=1)
 """How long a cached list is taken for the service's; the free models change about monthly."""
-
-
-@dataclass(frozen=True)
-class CachedCatalogue:
-    """An answer of `GET /models` as it came, and when."""
-
-    document: str
-    fetched_at: datetime
 
 
 class CatalogueCache(Protocol):
@@ -57,8 +50,12 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The models with their overlays, where they come from, and as of when; `simulated` when a simulator lists them."""
+    """A service's models with their overlays, where they come from, and as of when.
 
+    `service` is its address; `simulated` when a simulator lists them.
+    """
+
+    service: str
     models: tuple[ModelCapability, ...]
     source: Source
     as_of: datetime
@@ -80,7 +77,7 @@ async def load_catalogue(
     A simulator's list is never cached: it is as short-lived as its address.
     """
     kept = await cache.cached_catalogue(base_url)
-    cached = _from_cache(kept, overlay) if kept else None
+    cached = _from_cache(base_url, kept, overlay) if kept else None
     if cached and now - cached.as_of < TTL:
         return cached
     try:
@@ -93,22 +90,23 @@ async def load_catalogue(
         return snapshot(overlay)
     if not listed.simulated:
         await cache.cache_catalogue(base_url, listed.document, now)
-    return Catalogue(_capabilities(listed, overlay), Source.LIVE, now, listed.simulated)
+    return Catalogue(base_url, _capabilities(listed, overlay), Source.LIVE, now, listed.simulated)
 
 
 def snapshot(overlay: Overlay) -> Catalogue:
     """Return the catalogue that ships, as of the date in its header."""
     text = (files(__package__ or "") / "snapshot.json").read_text(encoding="utf-8")
     as_of = datetime.fromisoformat(json.loads(text)["as_of"]).replace(tzinfo=UTC)
-    return Catalogue(_capabilities(ModelList.model_validate_json(text), overlay), Source.SNAPSHOT, as_of)
+    models = _capabilities(ModelList.model_validate_json(text), overlay)
+    return Catalogue(OPENROUTER_URL, models, Source.SNAPSHOT, as_of)
 
 
-def _from_cache(kept: CachedCatalogue, overlay: Overlay) -> Catalogue | None:
+def _from_cache(service: str, kept: CachedCatalogue, overlay: Overlay) -> Catalogue | None:
     try:
         listed = ModelList.model_validate_json(kept.document)
     except ValidationError:
         return None
-    return Catalogue(_capabilities(listed, overlay), Source.CACHE, kept.fetched_at)
+    return Catalogue(service, _capabilities(listed, overlay), Source.CACHE, kept.fetched_at)
 
 
 def _capabilities(listed: ModelList, overlay: Overlay) -> tuple[ModelCapability, ...]:

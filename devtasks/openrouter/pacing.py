@@ -183,7 +183,7 @@ class LedgerPacing:
         """Mark the call as sent, anew where that itself took longer than a call may take to leave."""
         at = datetime.now(UTC) if self._breaker else None
         clock = time.monotonic()
-        answer = await self._ledger.depart(self._order.account, permit.reservation, call, breaker_at=at)
+        answer = await self._ledger.depart(self._order, permit.reservation, call, breaker_at=at)
         match answer:
             case Lapsed():
                 return Refusal(FailureKind.PROVIDER_ERROR, 503, "the call's reservation lapsed before it was sent")
@@ -210,7 +210,7 @@ class LedgerPacing:
             account_until=_account_until(kind, until, now),
             for_the_day=kind is FailureKind.DAY_LIMIT,
         )
-        await self._ledger.arrive(self._order.account, permit.reservation, call, end)
+        await self._ledger.arrive(self._order, permit.reservation, call, end)
 
     async def _wait(self, seconds: float) -> None:
         if not self._waiting:

@@ -1,10 +1,12 @@
 """What a call can cost, and what it did cost, by the catalogue's prices."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from devtasks.errors import InvalidInput
-from devtasks.openrouter.client import ModelList, Pricing
+from devtasks.openrouter.client import Pricing
+from devtasks.selection.capability import ModelCapability
 
 MOST_COMPLETION_TOKENS = 65_536
 """Tokens of an answer where the request sets no bound; the agent's requests always do."""
@@ -36,8 +38,7 @@ def bound_usd(pricing: Pricing | None, body: dict[str, Any]) -> float | None:
     return cost_usd(pricing, prompt, max(bounds, default=MOST_COMPLETION_TOKENS))
 
 
-def require_known_price(model: str, catalogue: ModelList) -> None:
-    """Raise InvalidInput where the catalogue lists the model without a usable price; for tasks with a money limit."""
-    pricing = next((entry.pricing for entry in catalogue.data if entry.id == model), None)
-    if pricing and cost_usd(pricing, 1, 1) is None:
-        raise InvalidInput("model", model, "a model whose price is known, or a task without any money limit")
+def require_known_price(model_id: str, models: Iterable[ModelCapability]) -> None:
+    """Raise InvalidInput where this one of the models has no usable price; for tasks with a money limit."""
+    if any(model.model_id == model_id and not model.price_known for model in models):
+        raise InvalidInput("model", model_id, "a model whose price is known, or a task without any money limit")

@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 
-from devtasks.openrouter.client import ListedModel
+from devtasks.openrouter.client import ListedModel, Pricing
 from devtasks.task import TaskCategory
 
 CALLS = 20
@@ -68,6 +68,11 @@ class ModelCapability:
     def free(self) -> bool:
         """Whether both prices are zero, whatever its name says."""
         return self.prompt_price == 0 and self.completion_price == 0
+
+    @cached_property
+    def pricing(self) -> Pricing:
+        """The prices as a call's cost is reckoned from them."""
+        return Pricing(prompt=self.prompt_price, completion=self.completion_price)
 
     @cached_property
     def price_known(self) -> bool:

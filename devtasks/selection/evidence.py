@@ -7,15 +7,12 @@ model that is not asked any more fade to the prior, so that one that got better 
 The figures were chosen with `make bench-selection`; see docs/model-selection.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from math import sqrt
-from typing import NamedTuple, Protocol
-
-from devtasks.recovery import FailureKind
-from devtasks.task import TaskCategory
+from typing import NamedTuple
 
 OWN_MEMORY = 0.9
 MEMORY = 0.99
@@ -31,55 +28,16 @@ CURIOSITY = 0.6
 HISTORY = 300
 """Attempts at a category that are read; an older one would count less than 0.99^300 = 5 %."""
 
-SAYS_OF_MODEL: Mapping[FailureKind, bool] = {
-    FailureKind.REJECTED: True,
-    FailureKind.STUCK: True,
-    FailureKind.ITERATIONS: True,
-    FailureKind.AGENT_ERROR: True,
-    FailureKind.INTERRUPTED: False,
-    FailureKind.BAD_REQUEST: True,
-    FailureKind.CONTEXT_OVERFLOW: True,
-    FailureKind.MODEL_UNAVAILABLE: False,
-    FailureKind.MODERATION: True,
-    FailureKind.UPSTREAM_RATE_LIMIT: False,
-    FailureKind.PROVIDER_ERROR: False,
-    FailureKind.MALFORMED_ANSWER: True,
-    FailureKind.EMPTY_ANSWER: True,
-    FailureKind.LLM_TIMEOUT: False,
-    FailureKind.AUTHENTICATION: False,
-    FailureKind.PAYMENT: False,
-    FailureKind.MINUTE_LIMIT: False,
-    FailureKind.DAY_LIMIT: False,
-    FailureKind.UNREACHABLE: False,
-    FailureKind.LIMIT_SECONDS: True,
-    FailureKind.LIMIT_LLM_CALLS: True,
-    FailureKind.LIMIT_TOKENS: True,
-    FailureKind.LIMIT_COST: True,
-}
-"""Whether an attempt that failed so counts against the model; the others say something of accounts, providers and
-machines. Limits count: a model that wanders until its task's calls or time are used up has not done the task."""
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one attempt ended, as far as it says something of the model; `cost` in USD, None when unknown."""
+    """How one attempt that says something of its model ended; the cost is in USD, None where none was measured."""
 
     model_id: str
     accepted: bool
     at: datetime
     seconds: float
     cost: float | None
-
-
-class Outcomes(Protocol):
-    """Where earlier attempts are kept."""
-
-    async def outcomes(self, category: TaskCategory, limit: int, *, simulated: bool) -> Sequence[Outcome]:
-        """Return the last attempts at a category that say something of their model, newest first.
-
-        Those of simulated models if `simulated`, else those of real ones; kinds of failure as in SAYS_OF_MODEL.
-        """
-        ...
 
 
 @dataclass

@@ -23,7 +23,7 @@ from devtasks.recovery import FailureKind
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 MODEL = "acme/coder:free"
-NEW = Breaker(MODEL)
+NEW = Breaker("https://models.test", MODEL)
 
 
 def seconds(count: float) -> datetime:

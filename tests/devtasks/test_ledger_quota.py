@@ -56,11 +56,11 @@ async def take(ledger: Ledger, limits: AccountLimits = TWO, *, sent: bool = True
 
 async def depart(ledger: Ledger, granted: Granted, **call: Any) -> Admitted | CoolingUntil | Lapsed:
     breaker_at = call.pop("breaker_at", None)
-    return await ledger.depart("account", granted.reservation, make_call(**call), breaker_at=breaker_at)
+    return await ledger.depart(Order("account", "run"), granted.reservation, make_call(**call), breaker_at=breaker_at)
 
 
 async def end(ledger: Ledger, granted: Granted, cost: float | None = 0.0, *, answered: bool = True) -> None:
-    await ledger.arrive("account", granted.reservation, make_call(), Ended(answered, cost))
+    await ledger.arrive(Order("account", "run"), granted.reservation, make_call(), Ended(answered, cost))
 
 
 def test_the_minute_slides(database_url: str) -> None:
@@ -272,7 +272,7 @@ def test_a_departing_call_has_its_row_and_a_model_that_cools_gives_its_place_bac
         assert isinstance(second, Granted)
         let_through = await depart(ledger, first, breaker_at=NOON)
         limited = Ended(answered=True, cost_usd=0, breaker=CallEnd(Signal.LIMITED, NOON))
-        await ledger.arrive("account", first.reservation, make_call(status=429), limited)
+        await ledger.arrive(Order("account", "run"), first.reservation, make_call(status=429), limited)
         held = await depart(ledger, second, breaker_at=NOON, sequence=2)
         return let_through, held, (await ledger.day_use("account")).used, [c.status for c in await ledger.calls("run")]
 

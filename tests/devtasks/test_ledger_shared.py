@@ -10,12 +10,14 @@ import pytest
 from builders import make_attempt
 
 from devtasks.circuit_breaker import Admitted, CallEnd, CoolingUntil, Signal
-from devtasks.ledger import CachedCatalogue, Ledger, Outcome
+from devtasks.ledger import CachedCatalogue, Ledger
 from devtasks.recovery import NOT_THE_MODELS, FailureKind
+from devtasks.selection.evidence import Outcome
 from devtasks.task import TaskCategory
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL = "acme/coder:free"
+SERVICE = "https://models.test/api/v1"
 
 
 def run[T](url: str, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
@@ -32,23 +34,28 @@ def later(seconds: float) -> datetime:
 
 def test_a_model_in_trouble_cools_for_every_process_and_the_others_do_not(database_url: str) -> None:
     async def trouble(ledger: Ledger) -> None:
-        await ledger.observe_model(MODEL, CallEnd(Signal.LIMITED, NOON))
-        await ledger.observe_model("acme/other", CallEnd(Signal.ANSWERED, NOON))
+        await ledger.observe_model(SERVICE, MODEL, CallEnd(Signal.LIMITED, NOON))
+        await ledger.observe_model(SERVICE, "acme/other", CallEnd(Signal.ANSWERED, NOON))
 
     run(database_url, trouble)
-    assert run(database_url, lambda ledger: ledger.cooling(NOON)) == {MODEL: later(10)}
-    assert run(database_url, lambda ledger: ledger.admit_model(MODEL, NOON)) == CoolingUntil(later(10))
-    assert run(database_url, lambda ledger: ledger.cooling(later(10))) == {}
-    assert run(database_url, lambda ledger: ledger.admit_model("acme/other", NOON)) == Admitted(trial=False)
+    assert run(database_url, lambda ledger: ledger.cooling(SERVICE, NOON)) == {MODEL: later(10)}
+    assert run(database_url, lambda ledger: ledger.admit_model(SERVICE, MODEL, NOON)) == CoolingUntil(later(10))
+    assert run(database_url, lambda ledger: ledger.cooling(SERVICE, later(10))) == {}
+    assert run(database_url, lambda ledger: ledger.admit_model(SERVICE, "acme/other", NOON)) == Admitted(trial=False)
+
+
+def test_a_model_of_the_same_name_at_another_service_is_not_in_trouble(database_url: str) -> None:
+    run(database_url, lambda ledger: ledger.observe_model(SERVICE, MODEL, CallEnd(Signal.LIMITED, NOON)))
+    assert run(database_url, lambda ledger: ledger.cooling("http://simulated/api/v1", NOON)) == {}
 
 
 def test_while_its_trial_is_under_way_a_model_still_cools_until_an_answer(database_url: str) -> None:
     async def work(ledger: Ledger) -> list[bool]:
-        await ledger.observe_model(MODEL, CallEnd(Signal.LIMITED, NOON))
-        await ledger.admit_model(MODEL, later(10))
-        during = await ledger.cooling(later(11))
-        await ledger.observe_model(MODEL, CallEnd(Signal.ANSWERED, later(12), trial=True))
-        return [MODEL in during, MODEL in await ledger.cooling(later(12))]
+        await ledger.observe_model(SERVICE, MODEL, CallEnd(Signal.LIMITED, NOON))
+        await ledger.admit_model(SERVICE, MODEL, later(10))
+        during = await ledger.cooling(SERVICE, later(11))
+        await ledger.observe_model(SERVICE, MODEL, CallEnd(Signal.ANSWERED, later(12), trial=True))
+        return [MODEL in during, MODEL in await ledger.cooling(SERVICE, later(12))]
 
     assert run(database_url, work) == [True, False]
 
@@ -61,7 +68,7 @@ def _ask_for_passage(url: str, start: Any, answers: Any) -> None:
         trials: list[str] = []
         for model in MODELS:
             await asyncio.to_thread(start.wait)
-            answer = await ledger.admit_model(model, later(10))
+            answer = await ledger.admit_model(SERVICE, model, later(10))
             trials += [model] if isinstance(answer, Admitted) and answer.trial else []
         return trials
 
@@ -71,7 +78,7 @@ def _ask_for_passage(url: str, start: Any, answers: Any) -> None:
 def test_of_eight_processes_that_ask_after_a_cooldown_one_is_let_through(database_url: str) -> None:
     async def open_all(ledger: Ledger) -> None:
         for model in MODELS:
-            await ledger.observe_model(model, CallEnd(Signal.LIMITED, NOON))
+            await ledger.observe_model(SERVICE, model, CallEnd(Signal.LIMITED, NOON))
 
     run(database_url, open_all)
     context = multiprocessing.get_context("fork")

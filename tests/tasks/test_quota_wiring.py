@@ -72,11 +72,11 @@ CASES = [
 
 @pytest.mark.parametrize(("asked", "block", "accepted"), CASES)
 def test_a_model_of_unknown_price_is_refused_before_the_work_where_money_is_limited(
-    asked: dict[str, Any], block: dict[str, Any], accepted: bool, monkeypatch: pytest.MonkeyPatch
+    asked: dict[str, Any], block: dict[str, Any], accepted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async def refusals() -> list[InvalidInput]:
         found: list[InvalidInput] = []
-        async with service() as url:
+        async with service() as url, Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
             credentials = OpenRouterCredentials(api_key=SecretStr("k"), base_url=url, **block)
 
             async def load(_: str) -> OpenRouterCredentials:
@@ -84,7 +84,7 @@ def test_a_model_of_unknown_price_is_refused_before_the_work_where_money_is_limi
 
             monkeypatch.setattr(client.OpenRouterCredentials, "aload", load)
             task = make_task(**asked)
-            run: Any = SimpleNamespace(task=task, credentials=credentials)
+            run: Any = SimpleNamespace(task=task, credentials=credentials, ledger=ledger)
             for check in (check_price(run), client.check_price(task, "default")):
                 try:
                     await check

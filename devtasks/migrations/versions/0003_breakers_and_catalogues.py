@@ -11,6 +11,7 @@ def upgrade() -> None:
     """Make the tables of breakers and catalogues."""
     op.create_table(
         "breakers",
+        sa.Column("service", sa.Text(), primary_key=True),
         sa.Column("model_id", sa.Text(), primary_key=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("faults", sa.BigInteger(), nullable=False),

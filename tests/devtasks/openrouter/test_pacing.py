@@ -22,6 +22,7 @@ from devtasks.simulator import Scenario, Simulator
 from devtasks.task import TaskLimits
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SERVICE = "https://models.test"
 MODEL = "acme/coder:free"
 FREE = Pricing(prompt=Decimal(0), completion=Decimal(0))
 DEAR = Pricing(prompt=Decimal("0.001"), completion=Decimal("0.01"))
@@ -72,7 +73,7 @@ async def scene(url: str, *, limits: AccountLimits, faults: Any = (), **more: An
         Ledger.open(url, now=clock) as ledger,
         httpx.AsyncClient(trust_env=False, timeout=20) as client,
     ):
-        pacing = LedgerPacing(ledger, Order("account", "run"), limits, budgets, sleep=clock.sleep, **given)
+        pacing = LedgerPacing(ledger, Order("account", "run", SERVICE), limits, budgets, sleep=clock.sleep, **given)
         gateway = Gateway(
             flow_run_id="run",
             base_url=simulator.base_url,
@@ -162,7 +163,7 @@ def test_the_service_s_own_day_ends_it_for_every_call_that_follows(sqlite_url: s
 def test_a_model_in_trouble_is_left_alone_with_the_time_it_is_ready(sqlite_url: str) -> None:
     async def act(it: Scene) -> tuple[list[str], int, Any, dict[str, datetime]]:
         answers = await it.ask(2)
-        cooling = dict(await it.ledger.cooling(datetime.now(UTC)))
+        cooling = dict(await it.ledger.cooling(SERVICE, datetime.now(UTC)))
         return answers, len(it.simulator.requests), it.gateway.refusal, cooling
 
     faults = [{"kind": "upstream_429", "retry_after": 120}]
@@ -183,7 +184,7 @@ def test_after_its_cooldown_an_answer_closes_it(sqlite_url: str) -> None:
 
 def test_switched_off_the_breaker_neither_asks_nor_learns(sqlite_url: str) -> None:
     async def act(it: Scene) -> tuple[list[str], dict[str, datetime]]:
-        return await it.ask(2), dict(await it.ledger.cooling(datetime.now(UTC)))
+        return await it.ask(2), dict(await it.ledger.cooling(SERVICE, datetime.now(UTC)))
 
     faults = [{"kind": "upstream_429", "retry_after": 120}]
     assert play(sqlite_url, act, faults=faults) == ([K.UPSTREAM_RATE_LIMIT] * 2, {})

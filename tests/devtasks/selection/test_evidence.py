@@ -1,11 +1,9 @@
 import pytest
 from models import outcomes
 
-from devtasks.recovery import FailureKind
 from devtasks.selection.evidence import (
     MEMORY,
     OWN_MEMORY,
-    SAYS_OF_MODEL,
     Belief,
     Outcome,
     believe,
@@ -16,15 +14,6 @@ from devtasks.selection.evidence import (
 
 def belief(seen: list[Outcome], model_id: str = "m/a", success: float | None = None) -> Belief:
     return believe(success, None, None, tally(seen)[model_id])
-
-
-def test_every_kind_of_failure_is_judged_whether_it_says_something_of_the_model() -> None:
-    assert set(SAYS_OF_MODEL) == set(FailureKind)
-
-
-@pytest.mark.parametrize("kind", ["minute_limit", "day_limit", "upstream_rate_limit", "authentication", "interrupted"])
-def test_quota_and_infrastructure_are_not_held_against_a_model(kind: str) -> None:
-    assert not SAYS_OF_MODEL[FailureKind(kind)]
 
 
 def test_the_prior_counts_as_two_attempts() -> None:
