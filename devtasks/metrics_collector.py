@@ -37,6 +37,7 @@ class ExecutionMetrics:
     """One attempt at a task, whatever its end; `outcome` is accepted, rejected (by the validator) or failed.
 
     `failure` names what went wrong, None when accepted; tokens and cost are the sum over the attempt's calls.
+    `model_requested` was asked last; `rotations` is how often the conversation had moved on from another model.
     """
 
     task_id: str
@@ -59,6 +60,7 @@ class ExecutionMetrics:
     cost_usd: float
     started_at: datetime
     seconds: float
+    rotations: int = 0
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ advised to be given in an earlier system of this kind."""
 HALF_COST = 0.05
 """An attempt of this cost in USD has half the value for thrift; the upper end of the seed's $0.02-0.05 a task."""
 
+LINEUP = 4
+"""The most models that one conversation may go through."""
+
 AMPLE = 8
 """A context of so many times the tokens needed has the full value for room."""
 
@@ -124,6 +127,20 @@ class Ranking:
             return self.candidates[0]
         message = f"none of {len(self.left_out)} models can work on this task ({self._why()}){self._hint()}"
         raise NoModelAvailable(message, self.ready_at)
+
+    def lineup(self) -> tuple[Candidate, ...]:
+        """Return the first candidate and those with which its conversation can go on, best first; raise as `choose`.
+
+        They are as it is with or without tool calls, and have at least half its context.
+        """
+        first = self.choose()
+        able = [
+            each
+            for each in self.candidates[1:]
+            if each.capability.supports_tools == first.capability.supports_tools
+            and each.capability.context_length * 2 >= first.capability.context_length
+        ]
+        return first, *able[: LINEUP - 1]
 
     @property
     def ready_at(self) -> datetime | None:

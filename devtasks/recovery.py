@@ -101,6 +101,18 @@ NOT_THE_MODELS: frozenset[FailureKind] = frozenset(
 """Kinds by which infrastructure or a quota ended the attempt: they say nothing about what the model can do."""
 
 
+ROTATES: frozenset[FailureKind] = frozenset(
+    {
+        FailureKind.UPSTREAM_RATE_LIMIT,
+        FailureKind.COOLING,
+        FailureKind.MODEL_UNAVAILABLE,
+        FailureKind.PROVIDER_ERROR,
+        FailureKind.LLM_TIMEOUT,
+    }
+)
+"""Kinds that are a provider's trouble alone: the conversation goes on with the next model, where there is one."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One attempt as the policy sees it; `failure` is None when the validator accepted the result."""

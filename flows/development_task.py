@@ -146,7 +146,7 @@ class Course:
     first: int
     metrics: list[ExecutionMetrics] = field(default_factory=list[ExecutionMetrics])
     tried: tuple[str, ...] = ()
-    candidate: Candidate | None = None
+    lineup: tuple[Candidate, ...] = ()
     conversation_id: str = ""
     agent_seconds: float = 0.0
     patch: Patch | None = None
@@ -193,15 +193,14 @@ async def _assign(run: Run, course: Course, step: Step) -> Assignment:
     attempt = course.first + len(course.metrics)
     remaining = run.task.limits.seconds - course.agent_seconds
     place = course.prepared.workspace
-    if step is Step.REPAIR and course.candidate and course.verdict:
+    if step is Step.REPAIR and course.lineup and course.verdict:
         message = repair_prompt(place.path, course.verdict.findings)
-        return Assignment(attempt, course.candidate, course.conversation_id, message, remaining)
-    course.candidate = await select_model(run, course.prepared.prompt, course.tried)
-    course.tried += (course.candidate.model_id,)
+        return Assignment(attempt, course.lineup, course.conversation_id, message, remaining)
+    course.lineup = await select_model(run, course.prepared.prompt, course.tried)
     course.conversation_id = str(uuid4())
     if course.metrics:
         await asyncio.to_thread(workspace.reset, place)
-    return Assignment(attempt, course.candidate, course.conversation_id, course.prepared.prompt, remaining)
+    return Assignment(attempt, course.lineup, course.conversation_id, course.prepared.prompt, remaining)
 
 
 async def _attempt(run: Run, course: Course, assignment: Assignment) -> ExecutionMetrics:
@@ -222,6 +221,9 @@ async def _attempt(run: Run, course: Course, assignment: Assignment) -> Executio
     except BaseException:
         await asyncio.shield(write_metrics(run, end()))
         raise
+    ahead = run.gateway.lineup[1:]
+    course.tried += tuple(each.model_id for each in assignment.lineup if each.model_id not in ahead)
+    course.lineup = tuple(each for each in assignment.lineup if each.model_id in run.gateway.lineup)
     return await record_metrics(run, end())
 
 

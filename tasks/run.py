@@ -9,11 +9,14 @@ from devtasks.errors import InvalidInput
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Runtime
 from devtasks.ledger import Ledger
-from devtasks.openrouter.account import Account
+from devtasks.openrouter.account import Account, fingerprint
 from devtasks.openrouter.gateway import Gateway
 from devtasks.openrouter.pacing import LedgerPacing
+from devtasks.openrouter.route import Service
+from devtasks.openrouter.upstream import Upstream
 from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.run_folder import RunFolder
+from devtasks.selection.capability import ModelCapability
 from devtasks.task import DevTask, TaskLimits
 
 
@@ -27,6 +30,7 @@ class Run:
         flow_run_id: str,
         folder: RunFolder,
         ledger: Ledger,
+        services: "Services",
         gateway: Gateway,
         runtime: Runtime,
         settings: OpenHandsRuntime,
@@ -36,11 +40,50 @@ class Run:
         self.flow_run_id = flow_run_id
         self.folder = folder
         self.ledger = ledger
+        self.services = services
         self.gateway = gateway
         self.runtime = runtime
         self.settings = settings
         self.credentials = credentials
         self.simulated = False  # until the catalogue or an answer says so
+
+
+class Services:
+    """The services that a run's calls go to, each opened when it is first asked for and closed with `stack`."""
+
+    def __init__(
+        self, stack: AsyncExitStack, ledger: Ledger, task: DevTask, flow_run_id: str, *, breaker: bool
+    ) -> None:
+        self._stack = stack
+        self._ledger = ledger
+        self._task = task
+        self._flow_run_id = flow_run_id
+        self._breaker = breaker
+        self._open: dict[str, Service] = {}
+
+    async def of(self, model: ModelCapability, keys: OpenRouterCredentials) -> Service:
+        """Return the service of a model: its own endpoint with the key of that one's block, else the run's."""
+        if model.endpoint:
+            own = await _load(OpenRouterCredentials, "credentials", model.endpoint.credentials)
+            keys = own.model_copy(update={"base_url": model.endpoint.base_url})
+        name = fingerprint(keys.base_url, keys.api_key)
+        if name not in self._open:
+            upstream = await self._stack.enter_async_context(Upstream(keys.base_url, keys.api_key))
+            self._open[name] = Service(upstream, await self._pacing(keys))
+        return self._open[name]
+
+    async def _pacing(self, keys: OpenRouterCredentials) -> LedgerPacing:
+        """Return the pacing of calls to a service, after it was asked what it counts of the account's day."""
+        limits = self._task.limits
+        account = Account(self._ledger, keys.base_url, keys.api_key)
+        return LedgerPacing(
+            self._ledger,
+            Order(account.name, self._flow_run_id, keys.base_url, batch=self._task.batch),
+            await account.limits(AccountLimits(keys.requests_per_minute, keys.requests_per_day)),
+            Budgets(limits.cost_usd, limits.batch_cost_usd, keys.max_cost_usd_per_day),
+            breaker=self._breaker,
+            recheck=account.correct,
+        )
 
 
 @asynccontextmanager
@@ -55,13 +98,9 @@ async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime
     folder = RunFolder.claim(config.runs_folder, flow_run_id)
     try:
         async with Ledger.open(config.ledger_url) as ledger, AsyncExitStack() as stack:
-            gateway = Gateway(
-                flow_run_id=flow_run_id,
-                base_url=keys.base_url,
-                key=keys.api_key,
-                limits=task.limits,
-                pacing=await open_pacing(ledger, task, flow_run_id, keys, breaker=config.enable_circuit_breaker),
-            )
+            services = Services(stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker)
+            earlier = await ledger.calls(flow_run_id)
+            gateway = Gateway(flow_run_id=flow_run_id, limits=task.limits, earlier=earlier)
             await stack.enter_async_context(gateway)
             local = await stack.enter_async_context(LocalRuntime(folder.work, server=config.agent_server))
             yield Run(
@@ -69,6 +108,7 @@ async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime
                 flow_run_id=flow_run_id,
                 folder=folder,
                 ledger=ledger,
+                services=services,
                 gateway=gateway,
                 runtime=local,
                 settings=settings,
@@ -76,23 +116,6 @@ async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime
             )
     finally:
         folder.release()
-
-
-async def open_pacing(
-    ledger: Ledger, task: DevTask, flow_run_id: str, keys: OpenRouterCredentials, *, breaker: bool
-) -> LedgerPacing:
-    """Return the pacing of a run's calls, after the service was asked what it counts of the account's day."""
-    limits = task.limits
-    account = Account(ledger, keys.base_url, keys.api_key)
-    own = AccountLimits(keys.requests_per_minute, keys.requests_per_day)
-    return LedgerPacing(
-        ledger,
-        Order(account.name, flow_run_id, keys.base_url, batch=task.batch),
-        await account.limits(own),
-        Budgets(limits.cost_usd, limits.batch_cost_usd, keys.max_cost_usd_per_day),
-        breaker=breaker,
-        recheck=account.correct,
-    )
 
 
 def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:

@@ -10,6 +10,8 @@ from prefect import get_run_logger, task
 
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult
 from devtasks.model_selector import Candidate
+from devtasks.openrouter.answers import Refusal
+from devtasks.openrouter.route import Route
 from devtasks.validation.conventions import python_path
 from devtasks.validation.pytest_options import own_settings
 from devtasks.workspace import Workspace
@@ -22,10 +24,10 @@ MIN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Assignment:
-    """One attempt to make: which model, in which conversation, with which message."""
+    """One attempt to make: with which models, the first one first, in which conversation, with which message."""
 
     attempt: int
-    candidate: Candidate
+    lineup: tuple[Candidate, ...]
     conversation_id: str
     message: str
     seconds: float
@@ -35,18 +37,23 @@ class Assignment:
 async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) -> AgentResult:
     """Let the agent work on the workspace until it stops or its time is up; its events become the trajectory."""
     logger = get_run_logger()
-    candidate = assignment.candidate
+    models = [candidate.capability for candidate in assignment.lineup]
 
-    def on_wait(seconds: float) -> None:
-        logger.info("waiting %.0f s for the account's minute window", seconds)
+    def on_wait(seconds: float, reason: str) -> None:
+        logger.info("waiting %.0f s %s", seconds, reason)
         run.runtime.extend(seconds)
 
-    run.gateway.begin(assignment.attempt, candidate.model_id, candidate.capability.pricing, on_wait)
+    def on_move(model: str, refusal: Refusal) -> None:
+        logger.info("the conversation goes on with %s: %s: %s", model, refusal.kind, refusal.message)
+
+    lineup = [Route(model.model_id, await run.services.of(model, run.credentials), model.pricing) for model in models]
+    run.gateway.begin(assignment.attempt, lineup, on_wait=on_wait, on_move=on_move)
+    context = min(model.context_length for model in models)
     request = AgentRequest(
         conversation_id=assignment.conversation_id,
         workspace=workspace.path,
         persistence_dir=run.folder.work / "conversations",
-        model=candidate.model_id,
+        model=models[0].model_id,
         base_url=run.gateway.base_url,
         token=run.gateway.token,
         message=assignment.message,
@@ -57,8 +64,9 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
             "PYTEST_ADDOPTS": shlex.join(own_settings(workspace.path)),
         },
         max_iterations=run.task.limits.iterations,
-        max_input_tokens=candidate.capability.context_length,
-        max_output_tokens=min(run.settings.max_output_tokens, candidate.capability.context_length // 4),
+        max_input_tokens=context,
+        max_output_tokens=min(run.settings.max_output_tokens, context // 4),
+        native_tool_calling=models[0].supports_tools,
     )
     trajectory = run.folder.attempt(assignment.attempt) / "trajectory.jsonl"
     with trajectory.open("a") as lines:

@@ -1,13 +1,12 @@
 """The step that chooses the model of the next attempts."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from prefect import get_run_logger, task
 
 from devtasks.config import OpenHandsConfig
 from devtasks.model_selector import MIN_CONTEXT, Candidate, TaskRequirements
-from devtasks.openrouter.catalogue import Catalogue, load_catalogue
+from devtasks.openrouter.catalogue import load_catalogue
 from devtasks.openrouter.overlay import Overlay
 from devtasks.selection.loading import load_selector
 from tasks.options import RETRIED
@@ -18,15 +17,14 @@ CHARACTERS_PER_TOKEN = 3
 
 
 @task(name="select-model", **RETRIED)
-async def select_model(run: Run, prompt: str, tried: tuple[str, ...]) -> Candidate:
-    """Return the best model of the catalogue that was not tried yet; raise NoModelAvailable with the reasons."""
+async def select_model(run: Run, prompt: str, tried: tuple[str, ...]) -> tuple[Candidate, ...]:
+    """Return the best models that were not tried yet, the best first; raise NoModelAvailable with the reasons."""
     config, now, keys = OpenHandsConfig.from_env(), datetime.now(UTC), run.credentials
     overlay = Overlay.load(config.models_file)
     catalogue = await load_catalogue(keys.base_url, keys.api_key, run.ledger, overlay, now=now)
     run.simulated = run.simulated or catalogue.simulated
-    selector = await load_selector(
-        _within_reach(catalogue), run.task.category, run.ledger, now, breaker=config.enable_circuit_breaker
-    )
+    breaker = config.enable_circuit_breaker
+    selector = await load_selector(catalogue, run.task.category, run.ledger, now, breaker=breaker)
     requirements = TaskRequirements(
         category=run.task.category,
         complexity=run.task.complexity,
@@ -36,15 +34,11 @@ async def select_model(run: Run, prompt: str, tried: tuple[str, ...]) -> Candida
         model=run.task.model or config.model,
     )
     ranking = selector.rank(requirements, exclude=tried)
-    candidate = ranking.choose()
+    lineup = ranking.lineup()
+    candidate = lineup[0]
     mark = " (simulated)" if catalogue.simulated else ""
     get_run_logger().info(
         "model: %s%s, score %.2f (%s), best of %d",
         *(candidate.model_id, mark, candidate.score, ", ".join(candidate.reasons), len(ranking.candidates)),
     )
-    return candidate
-
-
-def _within_reach(catalogue: Catalogue) -> Catalogue:
-    """Return the models that the run's gateway can call: not those with an address of their own."""
-    return replace(catalogue, models=tuple(model for model in catalogue.models if model.endpoint is None))
+    return lineup

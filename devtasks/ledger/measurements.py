@@ -53,12 +53,14 @@ class Measurements(Database):
     async def outcomes(self, category: TaskCategory, limit: int, *, simulated: bool) -> Sequence[Outcome]:
         """Return the last attempts of this category, newest first; real ones, or simulated ones alone.
 
-        Those that say nothing about the model (`recovery.NOT_THE_MODELS`) are left out.
+        Those that say nothing about the model (`recovery.NOT_THE_MODELS`), and those several models worked on, are left
+        out.
         """
         failure = _attempts.c.failure
         query = (
             select(_attempts)
             .where(_attempts.c.category == category.value, _attempts.c.simulated.is_(simulated))
+            .where(_attempts.c.rotations == 0)
             .where(or_(failure.is_(None), failure.not_in(NOT_THE_MODELS)))
             .order_by(_attempts.c.started_at.desc(), _attempts.c.flow_run_id, _attempts.c.attempt.desc())
             .limit(limit)

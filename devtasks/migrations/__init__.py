@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from devtasks.errors import LedgerError
 
-HEAD = "0003"
+HEAD = "0004"
 
 
 def upgrade(connection: Connection) -> None:

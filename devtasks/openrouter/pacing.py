@@ -4,10 +4,9 @@ A call is admitted (it waits while the account's minute is full), departs when i
 is about to leave, and ends; each step is one transaction of the ledger, so a process may die between any two.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -33,9 +32,8 @@ from devtasks.recovery import FailureKind
 
 logger = logging.getLogger(__name__)
 
-OnWait = Callable[[float], None]
-Sleep = Callable[[float], Awaitable[None]]
 Recheck = Callable[[], Awaitable[None]]
+Wait = Callable[[float, str], Awaitable[None]]
 
 RECHECK_SECONDS = 60.0
 """How often a used-up day is checked against the service's own count."""
@@ -75,17 +73,8 @@ class Pacing(Protocol):
 
     retried: frozenset[FailureKind]
 
-    @property
-    def waited_seconds(self) -> float:
-        """Seconds in which at least one call waited for the account's minute."""
-        ...
-
-    async def recorded(self, flow_run_id: str) -> Sequence[LlmCall]:
-        """Return the calls of this run that an earlier process made."""
-        ...
-
-    async def admit(self, request: Request, on_wait: OnWait) -> Permit | Refusal:
-        """Wait for a place in the quota, telling how long before each wait; or return why there is none."""
+    async def admit(self, request: Request, wait: Wait) -> Permit | Refusal:
+        """Get a place in the quota, waiting with `wait` for one; or return why there is none."""
         ...
 
     async def depart(self, permit: Permit, call: LlmCall) -> Refusal | None:
@@ -101,13 +90,8 @@ class Unpaced:
     """No quota and no record: for a service of one's own, and for tests of what else a gateway does."""
 
     retried: frozenset[FailureKind] = frozenset()
-    waited_seconds = 0.0
 
-    async def recorded(self, flow_run_id: str) -> Sequence[LlmCall]:
-        """Return nothing: nothing was recorded."""
-        return ()
-
-    async def admit(self, request: Request, on_wait: OnWait) -> Permit | Refusal:
+    async def admit(self, request: Request, wait: Wait) -> Permit | Refusal:
         """Admit every call."""
         return Permit()
 
@@ -133,7 +117,6 @@ class LedgerPacing:
         *,
         breaker: bool = True,
         recheck: Recheck | None = None,
-        sleep: Sleep = asyncio.sleep,
     ) -> None:
         """`order` names the account, run and batch of every call; `recheck` asks the service for its own count."""
         self._ledger = ledger
@@ -142,21 +125,8 @@ class LedgerPacing:
         self._budgets = budgets
         self._breaker = breaker
         self._recheck = recheck
-        self._sleep = sleep
-        self._waiting = 0
-        self._waiting_since = 0.0
-        self._waited = 0.0
 
-    @property
-    def waited_seconds(self) -> float:
-        """Seconds in which at least one call waited for the account's minute, the current wait included."""
-        return self._waited + (time.monotonic() - self._waiting_since if self._waiting else 0.0)
-
-    async def recorded(self, flow_run_id: str) -> Sequence[LlmCall]:
-        """Return the calls of this run in the ledger."""
-        return await self._ledger.calls(flow_run_id)
-
-    async def admit(self, request: Request, on_wait: OnWait) -> Permit | Refusal:
+    async def admit(self, request: Request, wait: Wait) -> Permit | Refusal:
         """Reserve a call, waiting while the minute is full; a used-up day is checked with the service first."""
         order = replace(
             self._order,
@@ -170,8 +140,7 @@ class LedgerPacing:
                 case Granted(reservation):
                     return Permit(reservation)
                 case MinuteFull(_, seconds):
-                    on_wait(seconds)
-                    await self._wait(seconds)
+                    await wait(seconds, "for the account's minute window")
                 case DayExhausted() as exhausted:
                     if checked or not await self._rechecked():
                         return _exhausted(exhausted)
@@ -211,17 +180,6 @@ class LedgerPacing:
             for_the_day=kind is FailureKind.DAY_LIMIT,
         )
         await self._ledger.arrive(self._order, permit.reservation, call, end)
-
-    async def _wait(self, seconds: float) -> None:
-        if not self._waiting:
-            self._waiting_since = time.monotonic()
-        self._waiting += 1
-        try:
-            await self._sleep(seconds)
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                self._waited += time.monotonic() - self._waiting_since
 
     async def _rechecked(self) -> bool:
         """Ask the service for its own count, unless that was done a moment ago."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from pydantic import SecretStr
@@ -15,6 +15,9 @@ from devtasks.recovery import FailureKind
 
 MAX_BODY = 16 << 20
 """Bytes of a request or an answer."""
+
+CALL_SECONDS = 180.0
+"""Wall-clock bound of one call to a model."""
 
 CONNECT_SECONDS = 10.0
 
@@ -43,7 +46,12 @@ class Upstream:
     """Holds the key and the connections to the service."""
 
     def __init__(
-        self, base_url: str, key: SecretStr, *, call_seconds: float, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        key: SecretStr,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._key = key
         self._call_seconds = call_seconds
@@ -55,7 +63,10 @@ class Upstream:
             transport=transport,
         )
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
         await self._client.aclose()
 

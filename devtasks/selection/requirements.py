@@ -34,7 +34,8 @@ class TaskRequirements:
     `quality_threshold` (0 to 1) is the least known quality, and in the mode `cheapest` also the least probability of
     acceptance; `max_latency_seconds` and `max_cost_usd` bound the expected time and cost of one attempt;
     `context_tokens` is what its files and the conversation need. A model asked for by name may be paid, slow or of any
-    quality, and a router.
+    quality, and a router. One without tool calls works where it was asked for by name or has an endpoint of its own:
+    the agent then writes its calls as text.
     """
 
     category: TaskCategory
@@ -143,7 +144,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "tools",
-        lambda case: not case.model.supports_tools,
+        lambda case: not (case.model.supports_tools or case.model.endpoint or case.by_name),
         lambda _: "it has no tool calls",
         holds=lambda asked, _: asked.tools,
     ),

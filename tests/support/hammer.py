@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import httpx
+from gateways import ServiceGateway, gateway_to
 from pydantic import SecretStr
 
 from devtasks.ledger import Ledger
@@ -43,7 +44,7 @@ class Target:
 
 
 @asynccontextmanager
-async def paced_gateway(target: Target, name: str) -> AsyncGenerator[Gateway]:
+async def paced_gateway(target: Target, name: str) -> AsyncGenerator[ServiceGateway]:
     """A gateway on the ledger's quota; without a minute the calls are counted and not held back."""
     async with Ledger.open(target.ledger_url) as ledger:
         account = Account(ledger, target.base_url, KEY)
@@ -52,10 +53,8 @@ async def paced_gateway(target: Target, name: str) -> AsyncGenerator[Gateway]:
         limits = found if target.minute_seconds else limits
         pacing = LedgerPacing(ledger, Order(account.name, name), limits, Budgets(), recheck=account.correct)
         task = TaskLimits(llm_calls=1_000)
-        async with Gateway(
-            flow_run_id=name, base_url=target.base_url, key=KEY, limits=task, pacing=pacing, first_wait=0
-        ) as gateway:
-            gateway.begin(1, MODEL)
+        given: dict[str, Any] = {"flow_run_id": name, "limits": task, "sleep": asyncio.sleep}
+        async with gateway_to(target.base_url, KEY, MODEL, pacing=pacing, **given) as gateway:
             yield gateway
 
 

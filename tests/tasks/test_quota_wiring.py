@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiohttp import web
+from models import make_model
 from pydantic import SecretStr
 
 from blocks import OpenRouterCredentials
@@ -19,7 +20,7 @@ from devtasks.openrouter.account import fingerprint
 from devtasks.quota import AccountLimits, Budgets
 from devtasks.task import DevTask
 from tasks.check_price import check_price
-from tasks.run import open_pacing
+from tasks.run import Services
 
 PRICES = {"acme/router": "-1", "acme/free:free": "0", "acme/paid": "0.000001"}
 
@@ -116,8 +117,9 @@ def test_a_run_s_pacing_has_the_task_s_the_block_s_and_the_service_s_limits(tmp_
                 api_key=SecretStr("k"), base_url=url, requests_per_minute=5, max_cost_usd_per_day=2
             )
             task = make_task(batch="nightly", limits={"cost_usd": 0.1, "batch_cost_usd": 1})
-            pacing = await open_pacing(ledger, task, "run", keys, breaker=False)
-            return pacing, await ledger.day_use(fingerprint(url, keys.api_key))
+            async with AsyncExitStack() as stack:
+                opened = await Services(stack, ledger, task, "run", breaker=False).of(make_model("acme/m"), keys)
+            return opened.pacing, await ledger.day_use(fingerprint(url, keys.api_key))
 
     pacing, use = asyncio.run(run())
     assert pacing._limits == AccountLimits(requests_per_minute=5)

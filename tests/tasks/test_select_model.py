@@ -62,7 +62,7 @@ def choose(
             keys = OpenRouterCredentials(api_key=SecretStr("a-key"), base_url=simulator.base_url)
             run: Any = SimpleNamespace(task=task, ledger=ledger, credentials=keys, simulated=False)
             with disable_run_logger():
-                return await select_model.fn(run, prompt, tried), run.simulated
+                return (await select_model.fn(run, prompt, tried))[0], run.simulated
 
     return asyncio.run(act())
 

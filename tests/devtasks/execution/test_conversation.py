@@ -10,15 +10,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from gateways import gateway_to
 from processes import alive, supervisors, until_async
 from pydantic import SecretStr
 
 from devtasks.errors import AgentCrashed
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, AgentStatus
-from devtasks.openrouter.gateway import TRIES, Gateway
+from devtasks.openrouter.calls import PATIENT_WAITS, TRIES
+from devtasks.openrouter.gateway import Gateway
 from devtasks.recovery import FailureKind
 from devtasks.simulator import Scenario, Simulator
-from devtasks.task import TaskLimits
 
 MODEL = "acme/coder:free"
 KEY = "the-key-nobody-may-see"
@@ -70,15 +71,8 @@ async def scene(stage: Any, *turns: dict[str, Any], **model: Any) -> AsyncGenera
     scenario = Scenario.model_validate({"name": "scene", "keys": [KEY], "models": [described]})
     async with (
         Simulator(scenario) as simulator,
-        Gateway(
-            flow_run_id="run",
-            base_url=simulator.base_url,
-            key=SecretStr(KEY),
-            limits=TaskLimits(),
-            first_wait=0,
-        ) as gateway,
+        gateway_to(simulator.base_url, SecretStr(KEY), MODEL) as gateway,
     ):
-        gateway.begin(1, MODEL)
         yield Scene(stage, gateway, simulator)
 
 
@@ -168,7 +162,7 @@ def test_an_agent_that_finds_no_end_is_stopped_by_its_steps(stage: Any) -> None:
     ("fault", "kind", "times"),
     [
         pytest.param("no_auth_401", FailureKind.AUTHENTICATION, 1, id="authentication"),
-        pytest.param("upstream_429", FailureKind.UPSTREAM_RATE_LIMIT, 1, id="rate-limit"),
+        pytest.param("upstream_429", FailureKind.UPSTREAM_RATE_LIMIT, 1 + PATIENT_WAITS, id="rate-limit"),
         pytest.param("context_length_400", FailureKind.CONTEXT_OVERFLOW, 1, id="context"),
         pytest.param("http_502", FailureKind.PROVIDER_ERROR, TRIES, id="provider"),
     ],

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import logging
 import socket
 import statistics
@@ -9,9 +10,11 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from gateways import ServiceGateway, gateway_to
 from pydantic import SecretStr
 
-from devtasks.openrouter.gateway import MAX_BODY, TRIES, Gateway
+from devtasks.openrouter.calls import PATIENT_WAITS, TRIES
+from devtasks.openrouter.upstream import MAX_BODY
 from devtasks.recovery import FailureKind
 from devtasks.simulator import Scenario, Simulator
 from devtasks.simulator.faults import FaultKind
@@ -54,15 +57,14 @@ class Upstream:
 @asynccontextmanager
 async def serving(
     transport: httpx.AsyncBaseTransport | None = None, base_url: str = "http://upstream.test/api/v1", **more: Any
-) -> AsyncGenerator[Gateway]:
-    given: dict[str, Any] = {"limits": TaskLimits(), "first_wait": 0} | more
-    gateway = Gateway(flow_run_id="run", base_url=base_url, key=SecretStr(KEY), transport=transport, **given)
-    async with gateway:
-        gateway.begin(1, MODEL)
+) -> AsyncGenerator[ServiceGateway]:
+    models = more.pop("models", (MODEL,))
+    upstream = {"transport": transport} | ({"call_seconds": more.pop("call_seconds")} if "call_seconds" in more else {})
+    async with gateway_to(base_url, SecretStr(KEY), *models, upstream=upstream, **more) as gateway:
         yield gateway
 
 
-async def ask(gateway: Gateway, *, token: str | None = None, content: bytes | None = None, **body: Any) -> Any:
+async def ask(gateway: ServiceGateway, *, token: str | None = None, content: bytes | None = None, **body: Any) -> Any:
     headers = {"Authorization": f"Bearer {gateway.token if token is None else token}"}
     sent: dict[str, Any] = {"content": content} if content is not None else {"json": {"messages": MESSAGES} | body}
     async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
@@ -73,18 +75,20 @@ def kind_of(response: httpx.Response) -> str:
     return response.json()["error"]["metadata"]["error_type"]
 
 
-def through(upstream: Answer, act: Callable[[Gateway], Awaitable[Any]], **more: Any) -> tuple[Gateway, Any]:
+def through(
+    upstream: Answer, act: Callable[[ServiceGateway], Awaitable[Any]], **more: Any
+) -> tuple[ServiceGateway, Any]:
     """Open a gateway before this upstream, let the test use it; return the gateway and what the test returns."""
 
-    async def run() -> tuple[Gateway, Any]:
+    async def run() -> tuple[ServiceGateway, Any]:
         async with serving(httpx.MockTransport(upstream), **more) as gateway:
             return gateway, await act(gateway)
 
     return asyncio.run(run())
 
 
-def asking(times: int = 1, **body: Any) -> Callable[[Gateway], Awaitable[list[httpx.Response]]]:
-    async def act(gateway: Gateway) -> list[httpx.Response]:
+def asking(times: int = 1, **body: Any) -> Callable[[ServiceGateway], Awaitable[list[httpx.Response]]]:
+    async def act(gateway: ServiceGateway) -> list[httpx.Response]:
         return [await ask(gateway, **body) for _ in range(times)]
 
     return act
@@ -107,8 +111,8 @@ FAULTS: dict[FaultKind, tuple[FailureKind | None, int]] = {
     FaultKind.FREE_VARIANT_ENDED_404: (K.MODEL_UNAVAILABLE, 1),
     FaultKind.TIMEOUT_408: (K.LLM_TIMEOUT, 1),
     FaultKind.PAYLOAD_TOO_LARGE_413: (K.CONTEXT_OVERFLOW, 1),
-    FaultKind.UPSTREAM_429: (K.UPSTREAM_RATE_LIMIT, 1),
-    FaultKind.CAPACITY_EXHAUSTED_429: (K.UPSTREAM_RATE_LIMIT, 1),
+    FaultKind.UPSTREAM_429: (K.UPSTREAM_RATE_LIMIT, 1 + PATIENT_WAITS),
+    FaultKind.CAPACITY_EXHAUSTED_429: (K.UPSTREAM_RATE_LIMIT, 1 + PATIENT_WAITS),
     FaultKind.ACCOUNT_MINUTE_429: (K.MINUTE_LIMIT, 1),
     FaultKind.ACCOUNT_DAY_429: (K.DAY_LIMIT, 1),
     FaultKind.HTTP_500: (K.PROVIDER_ERROR, TRIES),
@@ -143,7 +147,7 @@ def test_each_fault_of_openrouter_reaches_the_agent_with_its_kind(fault: FaultKi
     scenario = Scenario.model_validate({"name": "faulty", "models": [model]})
     patience = 0.3 if fault is FaultKind.HANG else 20
 
-    async def run() -> tuple[Gateway, httpx.Response, int]:
+    async def run() -> tuple[ServiceGateway, httpx.Response, int]:
         async with (
             Simulator(scenario) as simulator,
             serving(base_url=simulator.base_url, call_seconds=patience) as gateway,
@@ -165,7 +169,7 @@ def test_each_fault_of_openrouter_reaches_the_agent_with_its_kind(fault: FaultKi
 def test_a_call_without_the_token_goes_nowhere(token: str) -> None:
     upstream = Upstream()
 
-    async def act(gateway: Gateway) -> bytes:
+    async def act(gateway: ServiceGateway) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(gateway.base_url).port)
         head = f"POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
         writer.write(f"{head}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode("latin-1"))
@@ -205,17 +209,102 @@ def test_what_came_back_is_handed_on_counted_and_recorded() -> None:
 
 
 def test_each_attempt_has_its_calls_its_model_and_a_clean_slate() -> None:
-    async def act(gateway: Gateway) -> None:
+    async def act(gateway: ServiceGateway) -> None:
         await ask(gateway)
         assert gateway.refusal
-        gateway.begin(2, "acme/other")
+        gateway.start(2, "acme/other")
         assert gateway.refusal is None
         await ask(gateway)
 
-    gateway, _ = through(Upstream(failure(429), completion()), act)
+    gateway, _ = through(Upstream(failure(402), completion()), act)
     assert [(call.attempt, call.model_requested) for call in gateway.calls] == [(1, MODEL), (2, "acme/other")]
     assert gateway.calls_of(2) == (gateway.calls[1],)
     assert gateway.usage.llm_calls == 2, "the limits count over all attempts"
+
+
+LINEUP = (MODEL, "acme/second", "acme/third")
+
+
+def requested(gateway: ServiceGateway) -> list[tuple[str, str | None]]:
+    return [(call.model_requested, call.error) for call in gateway.calls]
+
+
+@pytest.mark.parametrize(
+    ("refusals", "kind"),
+    [
+        pytest.param([failure(429)], K.UPSTREAM_RATE_LIMIT, id="upstream-limit"),
+        pytest.param([failure(404)], K.MODEL_UNAVAILABLE, id="no-endpoint"),
+        pytest.param([failure(502)] * TRIES, K.PROVIDER_ERROR, id="provider-down"),
+        pytest.param([failure(504)], K.LLM_TIMEOUT, id="timeout"),
+    ],
+)
+def test_a_conversation_moves_to_the_next_model_and_stays_there(
+    refusals: list[httpx.Response], kind: FailureKind
+) -> None:
+    moves: list[tuple[str, str]] = []
+    upstream = Upstream(*refusals, completion())
+
+    async def act(gateway: ServiceGateway) -> list[httpx.Response]:
+        gateway.start(1, *LINEUP, on_move=lambda model, refusal: moves.append((model, refusal.kind)))
+        return await asking(2)(gateway)
+
+    gateway, answers = through(upstream, act)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert requested(gateway) == [(MODEL, kind)] * len(refusals) + [("acme/second", None)] * 2
+    assert moves == [("acme/second", kind)]
+    assert (gateway.lineup, gateway.rotations, gateway.refusal) == (LINEUP[1:], 1, None)
+    sent = [json.loads(request.content) for request in upstream.requests]
+    assert [body["messages"] for body in sent] == [MESSAGES] * len(sent), "the conversation is kept"
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403])
+def test_what_is_not_the_provider_s_trouble_moves_no_conversation(status: int) -> None:
+    gateway, _ = through(Upstream(failure(status)), asking(), models=LINEUP)
+    assert [model for model, _ in requested(gateway)] == [MODEL]
+
+
+def test_calls_at_the_same_time_move_the_conversation_once() -> None:
+    async def act(gateway: ServiceGateway) -> None:
+        await asyncio.gather(*(ask(gateway) for _ in range(4)))
+
+    def limited(request: httpx.Request) -> httpx.Response:
+        return failure(429) if json.loads(request.content)["model"] == MODEL else completion()
+
+    gateway, _ = through(limited, act, models=LINEUP)
+    assert (gateway.rotations, gateway.lineup) == (1, LINEUP[1:])
+
+
+def test_a_whole_lineup_in_trouble_is_asked_once_each_and_the_last_one_is_given_time() -> None:
+    waits: list[tuple[float, str]] = []
+
+    async def act(gateway: ServiceGateway) -> httpx.Response:
+        gateway.start(1, *LINEUP, on_wait=lambda *wait: waits.append(wait))
+        return await ask(gateway)
+
+    after = httpx.Response(429, headers={"Retry-After": "7"}, json=failure(429).json())
+    gateway, answer = through(Upstream(after, after, after, completion()), act)
+    assert answer.status_code == 200
+    assert [model for model, _ in requested(gateway)] == [*LINEUP, LINEUP[-1]]
+    ((seconds, reason),) = waits
+    assert 6 < seconds <= 7
+    assert reason == "until acme/third may be asked again (upstream_rate_limit)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sent"), [pytest.param(62, 1, id="too-long"), pytest.param(1, 1 + PATIENT_WAITS, id="too-often")]
+)
+def test_patience_with_the_last_model_ends(seconds: int, sent: int) -> None:
+    upstream = Upstream(httpx.Response(429, headers={"Retry-After": str(seconds)}, json=failure(429).json()))
+    _, (answer,) = through(upstream, asking())
+    assert kind_of(answer) == K.UPSTREAM_RATE_LIMIT
+    assert len(upstream.requests) == sent
+
+
+def test_nothing_of_a_request_reaches_the_service_that_could_move_it_to_another_model() -> None:
+    upstream = Upstream(completion())
+    harmful = {"models": ["acme/dear"], "route": "fallback", "provider": {"order": ["X"]}, "plugins": [{"id": "web"}]}
+    through(upstream, asking(model="acme/dear", temperature=0.5, **harmful))
+    assert json.loads(upstream.requests[0].content) == {"model": MODEL, "messages": MESSAGES, "temperature": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -329,7 +418,7 @@ def test_a_call_the_agent_abandons_is_recorded_all_the_same() -> None:
         await asyncio.sleep(600)
         return completion()
 
-    async def run() -> Gateway:
+    async def run() -> ServiceGateway:
         async with serving(httpx.MockTransport(never)) as gateway:
             async with asyncio.timeout(10):
                 agent = asyncio.create_task(ask(gateway))
@@ -349,7 +438,7 @@ def test_it_listens_on_loopback_only_and_no_longer_than_it_is_open() -> None:
         every = psutil.Process().net_connections("inet")
         return [each.laddr.ip for each in every if each.status == psutil.CONN_LISTEN and each.laddr.port == port]
 
-    async def act(gateway: Gateway) -> list[str]:
+    async def act(gateway: ServiceGateway) -> list[str]:
         return listeners(httpx.URL(gateway.base_url).port)
 
     gateway, open_at = through(Upstream(), act)
@@ -358,7 +447,7 @@ def test_it_listens_on_loopback_only_and_no_longer_than_it_is_open() -> None:
 
 
 def test_each_run_has_a_token_of_its_own() -> None:
-    async def act(gateway: Gateway) -> str:
+    async def act(gateway: ServiceGateway) -> str:
         return gateway.token
 
     tokens = {through(Upstream(), act)[1] for _ in range(3)}
@@ -371,7 +460,7 @@ def test_neither_key_nor_token_is_ever_written_down(caplog: pytest.LogCaptureFix
     model = {"id": MODEL, "faults": [{"kind": "http_502", "calls": [1]}], "conversations": [{"turns": [{"text": "x"}]}]}
     scenario = Scenario.model_validate({"name": "s", "models": [model]})
 
-    async def run() -> tuple[Gateway, list[httpx.Response]]:
+    async def run() -> tuple[ServiceGateway, list[httpx.Response]]:
         async with Simulator(scenario) as simulator, serving(base_url=simulator.base_url) as gateway:
             responses = [await ask(gateway), await ask(gateway, token="wrong"), await ask(gateway, content=b"{")]
             return gateway, responses

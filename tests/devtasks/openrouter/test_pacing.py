@@ -9,12 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from gateways import ServiceGateway, gateway_to
 from hammer import ask
 from pydantic import SecretStr
 
 from devtasks.ledger import Ledger
+from devtasks.openrouter.calls import TRIES
 from devtasks.openrouter.client import Pricing
-from devtasks.openrouter.gateway import TRIES, Gateway
 from devtasks.openrouter.pacing import LedgerPacing
 from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.recovery import FailureKind
@@ -45,7 +46,9 @@ class Clock:
 class Scene:
     """A gateway before a simulator, on a ledger; `waits` are those the run's log would show."""
 
-    def __init__(self, gateway: Gateway, simulator: Simulator, ledger: Ledger, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, gateway: ServiceGateway, simulator: Simulator, ledger: Ledger, client: httpx.AsyncClient
+    ) -> None:
         self.gateway = gateway
         self.simulator = simulator
         self.ledger = ledger
@@ -53,7 +56,7 @@ class Scene:
         self._client = client
 
     def begin(self, attempt: int = 1, pricing: Pricing | None = FREE) -> None:
-        self.gateway.begin(attempt, MODEL, pricing, self.waits.append)
+        self.gateway.start(attempt, MODEL, pricing=pricing, on_wait=lambda seconds, _: self.waits.append(seconds))
 
     async def ask(self, times: int = 1) -> list[str]:
         """Call so often, and return for each the kind of refusal, `answered` for none."""
@@ -73,16 +76,17 @@ async def scene(url: str, *, limits: AccountLimits, faults: Any = (), **more: An
         Ledger.open(url, now=clock) as ledger,
         httpx.AsyncClient(trust_env=False, timeout=20) as client,
     ):
-        pacing = LedgerPacing(ledger, Order("account", "run", SERVICE), limits, budgets, sleep=clock.sleep, **given)
-        gateway = Gateway(
-            flow_run_id="run",
-            base_url=simulator.base_url,
-            key=SecretStr("sk-simulated"),
-            limits=task,
+        pacing = LedgerPacing(ledger, Order("account", "run", SERVICE), limits, budgets, **given)
+        gateway = gateway_to(
+            simulator.base_url,
+            SecretStr("sk-simulated"),
+            MODEL,
             pacing=pacing,
-            first_wait=0,
+            limits=task,
+            earlier=await ledger.calls("run"),
+            sleep=clock.sleep,
         )
-        async with gateway:
+        async with gateway as gateway:
             it = Scene(gateway, simulator, ledger, client)
             it.begin()
             yield it
@@ -126,7 +130,7 @@ def test_before_a_day_is_called_used_up_the_service_is_asked(sqlite_url: str) ->
             arrived = await it.ledger.arrived_today("account")
             await it.ledger.correct_quota("account", limit=2, used=len(it.simulator.requests), arrived=arrived)
 
-        it.gateway._pacing._recheck = recheck
+        it.gateway.service.pacing._recheck = recheck
         arrived = await it.ledger.arrived_today("account")
         await it.ledger.correct_quota("account", limit=2, used=1, arrived=arrived)
         return await it.ask(3), it.waits
@@ -175,11 +179,11 @@ def test_a_model_in_trouble_is_left_alone_with_the_time_it_is_ready(sqlite_url: 
 
 
 def test_after_its_cooldown_an_answer_closes_it(sqlite_url: str) -> None:
-    async def act(it: Scene) -> list[str]:
-        return await it.ask(3)
+    async def act(it: Scene) -> tuple[list[str], int, int]:
+        return await it.ask(2), len(it.waits), len(it.simulator.requests)
 
     faults = [{"kind": "upstream_429", "retry_after": 0, "calls": [1]}]
-    assert play(sqlite_url, act, faults=faults, breaker=True) == [K.UPSTREAM_RATE_LIMIT, "answered", "answered"]
+    assert play(sqlite_url, act, faults=faults, breaker=True) == (["answered", "answered"], 1, 3)
 
 
 def test_switched_off_the_breaker_neither_asks_nor_learns(sqlite_url: str) -> None:

@@ -75,19 +75,23 @@ def test_kills_at_random_moments_never_leave_a_count_below_what_was_received(dat
 
 async def _die_reserved(target: Target, name: str) -> None:
     async with paced_gateway(target, name) as gateway:
-        await gateway._pacing.admit(Request(MODEL, None, {}), lambda _: None)
+        await gateway.service.pacing.admit(Request(MODEL, None, {}), _no_wait)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _no_wait(_seconds: float, _reason: str) -> None:
+    raise AssertionError("there is room")
 
 
 async def _die_sending(target: Target, name: str) -> None:
     async with paced_gateway(target, name) as gateway:
-        depart = gateway._pacing.depart
+        depart = gateway.service.pacing.depart
 
         async def depart_and_die(permit: Any, call: Any) -> None:
             await depart(permit, call)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        gateway._pacing.depart = depart_and_die
+        gateway.service.pacing.depart = depart_and_die
         await _ask_once(gateway)
 
 

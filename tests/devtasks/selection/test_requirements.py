@@ -5,7 +5,7 @@ import pytest
 from models import NOW, make_model
 
 from devtasks.errors import InvalidInput
-from devtasks.selection.capability import ModelCapability, ModelSpecialization, Priors
+from devtasks.selection.capability import Endpoint, ModelCapability, ModelSpecialization, Priors
 from devtasks.selection.evidence import believe_untried
 from devtasks.selection.requirements import (
     RULES,
@@ -19,6 +19,7 @@ from devtasks.selection.requirements import (
 from devtasks.task import TaskCategory
 
 ID = "acme/coder:free"
+OWN = Endpoint("http://models.test/v1", "own")
 
 
 def failed(model: ModelCapability, /, here: Circumstances | None = None, **asked: Any) -> list[tuple[str, str]]:
@@ -120,6 +121,8 @@ def test_every_rule_has_a_case_here() -> None:
         pytest.param(make_model(supports_tools=False), {"tools": False}, id="tools-not-asked-for"),
         pytest.param(make_model(ID, price="20"), {"model": ID, "max_cost_usd": 0.5}, id="paid-but-asked-for-by-name"),
         pytest.param(make_model(ID, is_router=True), {"model": ID}, id="a-router-asked-for-by-name"),
+        pytest.param(make_model(ID, supports_tools=False), {"model": ID}, id="without-tools-but-asked-for-by-name"),
+        pytest.param(make_model(supports_tools=False, endpoint=OWN), {}, id="without-tools-but-one-s-own"),
         pytest.param(make_model(ID, incompatible="no"), {"model": ID}, id="incompatible-but-asked-for-by-name"),
         pytest.param(
             make_model(ID, priors=Priors(quality=0.1, latency_seconds=99)),
@@ -135,7 +138,6 @@ def test_a_model_that_meets_the_requirements_fails_none(model: ModelCapability, 
 @pytest.mark.parametrize(
     ("changes", "asked"),
     [
-        pytest.param({"supports_tools": False}, {}, id="no-tools"),
         pytest.param({"context_length": 1_000}, {}, id="context"),
         pytest.param({"price": None}, {"max_cost_usd": 1.0}, id="no-limit-can-be-kept"),
     ],

@@ -1,0 +1,285 @@
+"""One run's calls to models: within its limits, sent again or elsewhere where that may help, and each one recorded.
+
+A call is sent to the first model of the attempt's lineup. Transient faults are sent again to the same model; where its
+provider goes on failing, the conversation moves to the next model of the lineup and stays there.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import cast
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential_jitter
+
+from devtasks.errors import DevtasksError
+from devtasks.metrics_collector import LlmCall
+from devtasks.openrouter import price
+from devtasks.openrouter.answers import Completion, Json, Refusal
+from devtasks.openrouter.pacing import Permit, Request, Trip
+from devtasks.openrouter.route import Route
+from devtasks.openrouter.upstream import Exchange
+from devtasks.openrouter.waiting import OnWait, Sleep, Waiting
+from devtasks.recovery import ROTATES, FailureKind
+from devtasks.task import TaskLimits
+
+logger = logging.getLogger(__name__)
+
+OnMove = Callable[[str, Refusal], None]
+"""Is told the model a conversation moves to, and what the one before was left for."""
+
+TRIES = 3
+"""How often one call is sent before a transient fault of the provider becomes the agent's failure."""
+
+TRANSIENT = {
+    FailureKind.PROVIDER_ERROR,
+    FailureKind.UNREACHABLE,
+    FailureKind.MALFORMED_ANSWER,
+    FailureKind.EMPTY_ANSWER,
+}
+"""Kinds that are sent again to the same model; rate limits are not, they would cost quota."""
+
+WAITED_OUT = {FailureKind.UPSTREAM_RATE_LIMIT, FailureKind.COOLING}
+"""Kinds that the last model of a lineup is given time for, where that is not much."""
+
+PATIENCE_SECONDS = 60.0
+"""The longest such wait; a model that asks for more is left to the next attempt's choice."""
+
+PATIENT_WAITS = 3
+"""How many such waits one call gets: a refused call counts in the account's day too."""
+
+UNTOLD_SECONDS = 10.0
+"""The wait where nobody said how long: what the circuit breaker gives a first upstream 429."""
+
+
+@dataclass
+class Usage:
+    """What the run has used so far, over all attempts."""
+
+    llm_calls: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+
+class Calls:
+    """The calls of one run; `begin` says which attempt and models are on.
+
+    The run's limits count over all attempts, those of an earlier process of this run included: `earlier` are its calls.
+    """
+
+    def __init__(
+        self,
+        *,
+        flow_run_id: str,
+        limits: TaskLimits,
+        earlier: Sequence[LlmCall] = (),
+        first_wait: float = 1.0,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._flow_run_id = flow_run_id
+        self._limits = limits
+        self._first_wait = first_wait
+        self._waiting = Waiting(sleep)
+        self._attempt = 0
+        self._sequence = max((call.sequence for call in earlier), default=0)
+        self._lineup: tuple[Route, ...] = ()
+        self._on_wait: OnWait = _ignore
+        self._on_move: OnMove = _ignore
+        self._endings = set[asyncio.Task[None]]()
+        self.usage = Usage()
+        self.calls: list[LlmCall] = []
+        self.rotations = 0
+        self.refusal: Refusal | None = None
+        for call in earlier:
+            self.usage.llm_calls += 1
+            self._count(call)
+
+    @property
+    def lineup(self) -> tuple[str, ...]:
+        """The models of the attempt, the one in use first; those the conversation has moved on from are gone."""
+        return tuple(route.model for route in self._lineup)
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds that calls have waited for the account's minute or a model's own limit; they are not the agent's."""
+        return self._waiting.seconds
+
+    def begin(
+        self, attempt: int, lineup: Sequence[Route], *, on_wait: OnWait | None = None, on_move: OnMove | None = None
+    ) -> None:
+        """Start an attempt with a lineup of at least one model; `refusal` and `rotations` begin anew."""
+        self._attempt, self._lineup = attempt, tuple(lineup)
+        self._on_wait, self._on_move = on_wait or _ignore, on_move or _ignore
+        self.rotations, self.refusal = 0, None
+
+    def calls_of(self, attempt: int) -> tuple[LlmCall, ...]:
+        """Return the calls of one attempt in the order they were sent."""
+        return tuple(sorted((call for call in self.calls if call.attempt == attempt), key=lambda call: call.sequence))
+
+    async def settled(self) -> None:
+        """Wait until the end of every call that was answered is in the ledger; no answer waits for that."""
+        if self._endings:
+            await asyncio.wait(self._endings)  # which, unlike gather, leaves them alone where the waiting is given up
+
+    async def answer(self, body: Json) -> Completion | Refusal:
+        """Return what a model answers to a request; a refusal is kept as `refusal`."""
+        waits = 0
+        while True:
+            route = self._lineup[0]
+            answer = await self._tried(body | {"model": route.model}, route)
+            if not isinstance(answer, Refusal):
+                return answer
+            if answer.kind in ROTATES and self._move_on(route, answer):
+                continue
+            seconds = _patience(answer, datetime.now(UTC))
+            if answer.kind not in WAITED_OUT or seconds is None or waits == PATIENT_WAITS:
+                self.refusal = answer
+                return answer
+            waits += 1
+            await self._wait(seconds, f"until {route.model} may be asked again ({answer.kind})")
+
+    def _move_on(self, route: Route, refusal: Refusal) -> bool:
+        """Move to the next model, unless another call has done so; False where there is none."""
+        if self._lineup[0] is route:
+            if len(self._lineup) == 1:
+                return False
+            self._lineup = self._lineup[1:]
+            self.rotations += 1
+            self._on_move(self._lineup[0].model, refusal)
+        return True
+
+    async def _tried(self, body: Json, route: Route) -> Completion | Refusal:
+        def is_transient(answer: Completion | Refusal) -> bool:
+            return isinstance(answer, Refusal) and answer.kind in TRANSIENT | route.service.pacing.retried
+
+        retrying = AsyncRetrying(
+            retry=retry_if_result(is_transient),
+            stop=stop_after_attempt(TRIES),
+            wait=wait_exponential_jitter(initial=self._first_wait, max=10, jitter=self._first_wait),
+            retry_error_callback=_last,
+        )
+        return await retrying(self._send, body, route)
+
+    async def _wait(self, seconds: float, reason: str) -> None:
+        self._on_wait(seconds, reason)
+        await self._waiting.wait(seconds)
+
+    async def _send(self, body: Json, route: Route) -> Completion | Refusal:
+        await self.settled()  # what the last call's end says to quota and breaker holds for this one
+        if refusal := self._over_limit():
+            return refusal
+        self.usage.llm_calls += 1  # before the wait for a place, or calls that wait together would all pass the limit
+        permit: Permit | Refusal = Refusal(FailureKind.INTERRUPTED, 499, "the agent left before the call was sent")
+        try:
+            permit = await route.service.pacing.admit(Request(route.model, route.pricing, body), self._wait)
+        except DevtasksError as error:
+            permit = Refusal(FailureKind.UNREACHABLE, 503, str(error))
+        finally:
+            if isinstance(permit, Refusal):
+                self.usage.llm_calls -= 1
+        return permit if isinstance(permit, Refusal) else await self._pass(body, route, permit)
+
+    async def _pass(self, body: Json, route: Route, permit: Permit) -> Completion | Refusal:
+        draft, clock = self._draft(route.model), time.monotonic()
+        exchange = Exchange(Refusal(FailureKind.INTERRUPTED, draft.status, "the agent left before the answer came"))
+        try:
+            exchange = await route.service.upstream.send(body, lambda: route.service.pacing.depart(permit, draft))
+        except DevtasksError as error:
+            exchange = Exchange(Refusal(FailureKind.UNREACHABLE, 503, str(error)))
+        finally:
+            call = _ended(draft, route, exchange, time.monotonic() - clock)
+            self.calls.append(call)
+            self._count(call)
+            ending = asyncio.create_task(_write_down(route, permit, call, exchange))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+        return exchange.answer
+
+    def _over_limit(self) -> Refusal | None:
+        used, limits = self.usage, self._limits
+        table = (
+            (FailureKind.LIMIT_LLM_CALLS, used.llm_calls, limits.llm_calls),
+            (FailureKind.LIMIT_TOKENS, used.tokens, limits.tokens),
+            # At a limit of 0 free models still run: they cost nothing, so the limit is not exceeded.
+            (FailureKind.LIMIT_COST, used.cost_usd, 1e-12 if limits.cost_usd == 0 else limits.cost_usd),
+        )
+        for kind, value, limit in table:
+            if limit is not None and value >= limit:
+                return Refusal(kind, 403, f"the task's limit is reached: {value:g} of {limit:g} ({kind})")
+        return None
+
+    def _count(self, call: LlmCall) -> None:
+        self.usage.tokens += call.prompt_tokens + call.completion_tokens
+        self.usage.cost_usd += call.cost_usd
+
+    def _draft(self, model: str) -> LlmCall:
+        """Return the row of a call that is about to be sent, as it stays if this process dies meanwhile."""
+        self._sequence += 1
+        return LlmCall(
+            flow_run_id=self._flow_run_id,
+            attempt=self._attempt,
+            sequence=self._sequence,
+            model_requested=model,
+            model_served=None,
+            provider=None,
+            generation_id=None,
+            status=499,
+            error=FailureKind.INTERRUPTED,
+            prompt_tokens=0,
+            completion_tokens=0,
+            cost_usd=0.0,
+            latency_seconds=0.0,
+            started_at=datetime.now(UTC),
+            simulated=False,
+        )
+
+
+def _ended(draft: LlmCall, route: Route, exchange: Exchange, seconds: float) -> LlmCall:
+    """Return the row of a call that has ended."""
+    call, answer = replace(draft, latency_seconds=seconds, simulated=exchange.simulated), exchange.answer
+    if isinstance(answer, Refusal):
+        call = replace(call, status=answer.status, error=answer.kind)
+    else:
+        cost = answer.cost_usd
+        if cost is None:
+            cost = price.cost_usd(route.pricing, answer.prompt_tokens, answer.completion_tokens)
+        call = replace(
+            call,
+            model_served=answer.model,
+            provider=answer.provider,
+            generation_id=answer.generation_id,
+            status=200,
+            error=None,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            cost_usd=cost or 0.0,
+        )
+    logger.debug("call %d to %s: status %d, %.2f s", call.sequence, call.model_requested, call.status, seconds)
+    return call
+
+
+async def _write_down(route: Route, permit: Permit, call: LlmCall, exchange: Exchange) -> None:
+    answer = exchange.answer
+    refusal = answer if isinstance(answer, Refusal) else None
+    known = call.cost_usd if exchange.whole and (refusal or call.cost_usd or call.prompt_tokens) else None
+    try:
+        await route.service.pacing.arrive(permit, call, Trip(refusal, exchange.answered, known))
+    except DevtasksError as error:
+        logger.warning("call %d is not settled, and counts as sent: %s", call.sequence, error)
+
+
+def _patience(refusal: Refusal, now: datetime) -> float | None:
+    """Return how long to wait for a refused model, None where that is too long."""
+    seconds = max(0.0, (refusal.until - now).total_seconds()) if refusal.until else UNTOLD_SECONDS
+    return seconds if seconds <= PATIENCE_SECONDS else None
+
+
+def _last(state: RetryCallState) -> Completion | Refusal:
+    """Return the answer after which tenacity gave up."""
+    return cast("Completion | Refusal", state.outcome and state.outcome.result())
+
+
+def _ignore(*_: object) -> None:
+    return None
