@@ -17,5 +17,16 @@ async def load_selector(
     Without `breaker` no model is left out because it cools down.
     """
     outcomes = await ledger.outcomes(category, HISTORY, simulated=catalogue.simulated)
-    cooling = await ledger.cooling(catalogue.service, now) if breaker else None
+    cooling = await _cooling(catalogue, ledger, now) if breaker else None
     return ModelSelector(catalogue.models, now=now, outcomes={category: outcomes}, cooling=cooling)
+
+
+async def _cooling(catalogue: Catalogue, ledger: Ledger, now: datetime) -> dict[str, datetime]:
+    """Return which models cool down, each at the service that serves it."""
+    served = {model.model_id: model.endpoint.base_url for model in catalogue.models if model.endpoint}
+    return {
+        model_id: ready
+        for service in {catalogue.service, *served.values()}
+        for model_id, ready in (await ledger.cooling(service, now)).items()
+        if served.get(model_id, catalogue.service) == service
+    }
