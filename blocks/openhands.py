@@ -15,6 +15,7 @@ class OpenHandsRuntime(Block):
         max_seconds: The longest a task may take, whatever it asks for.
         max_llm_calls: The most calls to a model a task may make, whatever it asks for.
         max_output_tokens: The most tokens of one answer.
+        keep_prompts: Whether a run's folder keeps the messages sent to the agent.
         author_name: The name commits are authored by.
         author_email: The address commits are authored by.
     """
@@ -45,6 +46,11 @@ class OpenHandsRuntime(Block):
         le=65_536,
         title="Max output tokens",
         description="The most tokens of one answer; a large value makes OpenRouter refuse small balances (402).",
+    )
+    keep_prompts: bool = Field(
+        default=False,
+        title="Keep prompts",
+        description="Keep the messages sent to the agent in the run's folder, beside what the agent did.",
     )
     author_name: str = Field(
         default="devtasks", min_length=1, title="Author name", description="Commits are authored by this name."

@@ -72,8 +72,9 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
     with trajectory.open("a") as lines:
 
         def on_event(event: AgentEvent) -> None:
-            lines.write(json.dumps(event) + "\n")
-            lines.flush()
+            if run.settings.keep_prompts or not _is_prompt(event):
+                lines.write(json.dumps(event) + "\n")
+                lines.flush()
             _show(event, workspace.path, logger.info)
 
         result = await run.runtime.run_agent(request, deadline=max(MIN_SECONDS, assignment.seconds), on_event=on_event)
@@ -84,6 +85,10 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
         f"; {refusal.kind}: {refusal.message}" if refusal else f"; {result.detail}" if result.detail else "",
     )
     return result
+
+
+def _is_prompt(event: AgentEvent) -> bool:
+    return event["type"] == "message" and event.get("source") == "user"
 
 
 def _show(event: AgentEvent, workspace: Path, log: Callable[[str], None]) -> None:
