@@ -2,9 +2,14 @@
 
 import os
 import shutil
+import signal
 import tempfile
 
 OURS = ("PREFECT", "OPENHANDS", "OPENROUTER", "DEVTASKS")
+
+# A script's background process ignores Ctrl-C, and so would every program that a test starts and then interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before any test imports Prefect, which reads its settings and makes its home when it is imported.
 for name in [each for each in os.environ if each.startswith(OURS)]:
