@@ -195,10 +195,8 @@ def test_a_run_ends_under_prefork_as_it_does_under_the_stock_worker(
     seen: dict[tuple[str, str], Seen], name: str
 ) -> None:
     prefork, stock = seen["prefork", name], seen["stock", name]
-    said_by_stock = {line for (pool, _), each in seen.items() if pool == "stock" for line in each.lines}
-    assert set(prefork.lines) - said_by_stock == set(), (
-        "a busy server can lose a line of the stock worker's, not add one"
-    )
+    # A busy server loses lines of the stock worker's own; what the flow's process says is complete under either.
+    assert own_lines(prefork) - own_lines(stock) == Counter()
     assert Counter(stock.lines) - Counter(prefork.lines) == Counter()
     assert prefork == stock
 
