@@ -71,7 +71,7 @@ def attempt_rows(attempts: Iterable[ExecutionMetrics]) -> list[tuple[str, ...]]:
     return [
         (
             str(attempt.attempt),
-            attempt.model_requested + (" (simulated)" if attempt.simulated else ""),
+            _models(attempt) + (" (simulated)" if attempt.simulated else ""),
             _ending(attempt),
             f"{attempt.score:.2f}",
             str(attempt.llm_calls),
@@ -81,6 +81,10 @@ def attempt_rows(attempts: Iterable[ExecutionMetrics]) -> list[tuple[str, ...]]:
         )
         for attempt in attempts
     ]
+
+
+def _models(attempt: ExecutionMetrics) -> str:
+    return attempt.model_requested + (f" (after {attempt.rotations} in trouble)" if attempt.rotations else "")
 
 
 def _ending(attempt: ExecutionMetrics) -> str:

@@ -80,9 +80,9 @@ PACKAGES: tuple[Package, ...] = (
         module="boltons/mathutils.py",
         removed=("tests/test_mathutils.py",),
         added=("tests/test_mathutils.py",),
-        expected=("upstream_rate_limit", "accepted"),
+        expected=("accepted",),
         description="Write unit tests for clamp, ceil, floor and the bit strings of Bits.",
-        shows="a conftest of its own; the first model is rate limited upstream, the second one is accepted",
+        shows="a conftest of its own; the first model is rate limited upstream, the conversation goes on with the second one",
     ),
     Package(
         name="inflection",

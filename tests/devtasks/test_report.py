@@ -54,6 +54,11 @@ def make_report(**changes: Any) -> TaskReport:
             ),
             id="failed-and-simulated",
         ),
+        pytest.param(
+            make_attempt(rotations=2),
+            ("1", "acme/coder:free (after 2 in trouble)", "accepted", "0.88", "3", "12,345", "$0.0123", "12.3"),
+            id="moved-to-from-two-others",
+        ),
     ],
 )
 def test_an_attempt_is_a_row_of_readable_cells(attempt: ExecutionMetrics, cells: tuple[str, ...]) -> None:
