@@ -82,7 +82,7 @@ PACKAGES: tuple[Package, ...] = (
         added=("tests/test_mathutils.py",),
         expected=("accepted",),
         description="Write unit tests for clamp, ceil, floor and the bit strings of Bits.",
-        shows="a conftest of its own; the first model is rate limited upstream, the conversation goes on with the second one",
+        shows="a conftest of its own; its provider limits the first model, the conversation goes on with the second",
     ),
     Package(
         name="inflection",
