@@ -147,6 +147,7 @@ async def converse(stage: Stage, clock: Clock, case: Case, *models: str, lasting
     """Let the agent work with these models through a gateway on the ledger, and tell how that ended."""
     name, told, events, closing = uuid4().hex, list[float](), list[AgentEvent](), set[asyncio.Task[None]]()
     order = Order(f"account of {name}", name, f"service of {name}")
+    (stage.workspace / "gone").unlink(missing_ok=True)
     async with (
         Simulator(scenario(case, models, lasting=lasting), now=clock) as simulator,
         Ledger.open(stage.ledger_url, now=clock) as ledger,
