@@ -188,7 +188,8 @@ def _open(breaker: Breaker, end: CallEnd) -> Breaker:
         ready_at = max(ready_at, grown)
     openings = breaker.openings + 1 if rule.trial else breaker.openings
     fresh = replace(_closed(breaker), faults=breaker.faults, openings=openings)
-    return replace(fresh, state=State.OPEN, ready_at=ready_at, needs_trial=rule.trial)
+    needs_trial = rule.trial or breaker.state is State.HALF_OPEN  # whose trial has proved nothing yet
+    return replace(fresh, state=State.OPEN, ready_at=ready_at, needs_trial=needs_trial)
 
 
 _Transition = Callable[[Breaker, CallEnd], Breaker]

@@ -133,6 +133,7 @@ class Calls:
                 return answer
             if answer.kind in ROTATES and self._move_on(route, answer):
                 continue
+            await self.settled()  # the breaker reckons from the call's end, and would be shut for a moment longer
             seconds = _patience(answer, datetime.now(UTC))
             if answer.kind not in WAITED_OUT or seconds is None or waits == PATIENT_WAITS:
                 self.refusal = answer

@@ -1,7 +1,7 @@
 """When a refused call may be made again, as far as the refusal tells.
 
 Upstream limits carry `Retry-After` (or `availability.retry_after`) in seconds. The account's own carry instead
-`X-RateLimit-Reset`, in epoch milliseconds, as a header or in `metadata.headers`.
+`X-RateLimit-Reset`, in epoch milliseconds, as a header or in `metadata.headers`; a spent budget `metadata.resets_at`.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 LONGEST = timedelta(hours=25)
-"""No hint reaches further: the day's reset is the farthest there is, and clocks differ."""
+"""No hint of a limit reaches further: the day's reset is the farthest there is, and clocks differ."""
+
+LONGEST_BUDGET = timedelta(days=32)
+"""Nor one of a budget: those are a day's, a week's or a month's."""
 
 
 def until(headers: Mapping[str, str], error: Mapping[str, Any], now: datetime) -> datetime | None:
@@ -19,12 +22,13 @@ def until(headers: Mapping[str, str], error: Mapping[str, Any], now: datetime) -
     metadata = _mapping(error.get("metadata"))
     copied = {str(name).lower(): str(value) for name, value in _mapping(metadata.get("headers")).items()}
     said = (
-        _after(named.get("retry-after"), now),
-        _after(_mapping(error.get("availability")).get("retry_after"), now),
-        _reset(named.get("x-ratelimit-reset")),
-        _reset(copied.get("x-ratelimit-reset")),
+        (_after(named.get("retry-after"), now), LONGEST),
+        (_after(_mapping(error.get("availability")).get("retry_after"), now), LONGEST),
+        (_reset(named.get("x-ratelimit-reset")), LONGEST),
+        (_reset(copied.get("x-ratelimit-reset")), LONGEST),
+        (_date(metadata.get("resets_at")), LONGEST_BUDGET),
     )
-    return next((moment for moment in said if moment and now <= moment <= now + LONGEST), None)
+    return next((moment for moment, longest in said if moment and now <= moment <= now + longest), None)
 
 
 def _after(value: Any, now: datetime) -> datetime | None:
@@ -39,11 +43,20 @@ def _after(value: Any, now: datetime) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _reset(value: str | None) -> datetime | None:
+def _reset(value: Any) -> datetime | None:
     try:
         return datetime.fromtimestamp(float(value or "") / 1_000, UTC)
-    except (ValueError, OverflowError, OSError):
+    except (TypeError, ValueError, OverflowError, OSError):
         return None
+
+
+def _date(value: Any) -> datetime | None:
+    """Return a moment in ISO 8601 (UTC, where it names no zone) or in epoch milliseconds."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return _reset(value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

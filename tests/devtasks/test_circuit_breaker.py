@@ -117,6 +117,14 @@ def test_calls_that_were_under_way_when_it_opened_do_not_make_it_worse_but_their
 
 
 @pytest.mark.parametrize("signal", [Signal.ACCOUNT_MINUTE, Signal.ACCOUNT_DAY])
+def test_a_trial_that_met_the_account_s_own_limit_is_made_again_after_it(signal: Signal) -> None:
+    opened = after(signal, breaker=HALF_OPEN, trial=True)
+    assert (opened.state, opened.openings) == (State.OPEN, OPEN.openings)
+    assert opened.ready_at
+    assert admit(opened, opened.ready_at)[1] == Admitted(trial=True), "the model has not proved itself yet"
+
+
+@pytest.mark.parametrize("signal", [Signal.ACCOUNT_MINUTE, Signal.ACCOUNT_DAY])
 def test_after_the_account_s_own_limits_no_trial_is_needed(signal: Signal) -> None:
     breaker, answer = admit(after(signal), MIDNIGHT)
     assert (breaker, answer) == (NEW, Admitted(trial=False))

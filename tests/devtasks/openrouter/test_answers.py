@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from devtasks.openrouter.answers import BY_PROSE, BY_STATUS, Completion, Refusal, read_answer
+from devtasks.openrouter.answers import BY_PROSE, BY_STATUS, BY_TYPE, Completion, Refusal, read_answer
 from devtasks.recovery import FailureKind
 
 K = FailureKind
@@ -30,21 +30,44 @@ def choice(**values: Any) -> dict[str, Any]:
     return ANSWER | {"choices": [values]}
 
 
+def unavailable(status: int, code: str, **details: Any) -> dict[str, Any]:
+    """The newer shape of an error: no code, the status in the error itself."""
+    return {"error": {"message": code, "http_status": status, "availability": {"code": code} | details}}
+
+
 REFUSALS: list[Any] = [
     pytest.param(400, error(400, "acme/x is not a valid model ID"), K.MODEL_UNAVAILABLE, 400, id="400-unknown-model"),
     pytest.param(400, error(400, TOO_LONG), K.CONTEXT_OVERFLOW, 400, id="400-context"),
     pytest.param(400, error(400, "prompt is too long: 9 tokens"), K.CONTEXT_OVERFLOW, 400, id="400-prompt-too-long"),
     pytest.param(400, error(400, "temperature: bad"), K.BAD_REQUEST, 400, id="400-parameter"),
+    pytest.param(400, error(400, "No.", error_type="context_length_exceeded"), K.CONTEXT_OVERFLOW, 400, id="400-type"),
+    pytest.param(
+        400, {"error": {"message": "No.", "code": "context_length_exceeded"}}, K.CONTEXT_OVERFLOW, 400, id="400-code"
+    ),
+    pytest.param(
+        400,
+        error(400, "Provider returned error", raw=TOO_LONG),
+        K.CONTEXT_OVERFLOW,
+        400,
+        id="400-provider-s-context",
+    ),
+    pytest.param(400, error(400, "No.", error_type="content_policy_violation"), K.MODERATION, 400, id="400-moderation"),
+    pytest.param(
+        400, unavailable(400, "model_not_found", retryable=False), K.MODEL_UNAVAILABLE, 400, id="400-model-not-found"
+    ),
     pytest.param(401, error(401, "No auth credentials found"), K.AUTHENTICATION, 401, id="401-no-key"),
     pytest.param(401, error(401, "User not found."), K.AUTHENTICATION, 401, id="401-disabled-key"),
     pytest.param(402, error(402, "requires more credits, or fewer max_tokens"), K.PAYMENT, 402, id="402-credits"),
     pytest.param(
-        402, error(402, "busy", limit_source="openrouter_in_flight_budget"), K.PAYMENT, 402, id="402-in-flight"
+        402, error(402, "busy", limit_source="openrouter_in_flight_budget"), K.PAYMENT, 402, id="402-in-flight-no-hint"
     ),
     pytest.param(403, error(403, "flagged", reasons=["violence"]), K.MODERATION, 403, id="403-moderation"),
     pytest.param(403, error(403, "Request blocked.", patterns=["x"]), K.MODERATION, 403, id="403-guardrail"),
     pytest.param(403, error(403, "Key limit exceeded (daily limit)."), K.PAYMENT, 403, id="403-key-limit"),
     pytest.param(403, error(403, "Budget limit exceeded"), K.PAYMENT, 403, id="403-budget"),
+    pytest.param(
+        403, error(403, "No.", limit_source="workspace", resets_at="soon"), K.PAYMENT, 403, id="403-budget-by-source"
+    ),
     pytest.param(404, error(404, NO_TOOLS), K.MODEL_UNAVAILABLE, 404, id="404-no-tools"),
     pytest.param(
         404, error(404, "No endpoints found matching your data policy"), K.MODEL_UNAVAILABLE, 404, id="404-data-policy"
@@ -56,6 +79,21 @@ REFUSALS: list[Any] = [
         404,
         id="404-availability-without-code",
     ),
+    pytest.param(
+        403,
+        unavailable(403, "region_restricted", retryable=False),
+        K.MODEL_UNAVAILABLE,
+        403,
+        id="403-region",
+    ),
+    pytest.param(403, unavailable(403, "some_day"), K.MODEL_UNAVAILABLE, 403, id="403-availability-unknown"),
+    pytest.param(
+        404, unavailable(404, "back_soon", retryable=True), K.PROVIDER_ERROR, 404, id="404-availability-retryable"
+    ),
+    pytest.param(
+        503, unavailable(503, "temporarily_unavailable", retryable=True), K.PROVIDER_ERROR, 503, id="503-availability"
+    ),
+    pytest.param(503, unavailable(503, "gone", retryable=False), K.MODEL_UNAVAILABLE, 503, id="503-availability-final"),
     pytest.param(408, error(408, "Request timed out"), K.LLM_TIMEOUT, 408, id="408"),
     pytest.param(413, error(413, "Request too large"), K.CONTEXT_OVERFLOW, 413, id="413"),
     pytest.param(422, error(422, "unprocessable"), K.BAD_REQUEST, 422, id="422"),
@@ -86,6 +124,9 @@ REFUSALS: list[Any] = [
         id="429-account-day-by-source",
     ),
     pytest.param(429, error(429, "Rate limit exceeded"), K.MINUTE_LIMIT, 429, id="429-account-without-a-word-which"),
+    pytest.param(
+        429, error(429, "Rate limit exceeded", provider_name="P"), K.UPSTREAM_RATE_LIMIT, 429, id="429-named-provider"
+    ),
     pytest.param(429, b"", K.UPSTREAM_RATE_LIMIT, 429, id="429-without-body"),
     pytest.param(500, error(500, "Internal Server Error"), K.PROVIDER_ERROR, 500, id="500"),
     pytest.param(502, error(502, "Provider returned error", raw="x"), K.PROVIDER_ERROR, 502, id="502"),
@@ -104,6 +145,21 @@ REFUSALS: list[Any] = [
         429,
         id="200-availability-without-code",
     ),
+    pytest.param(
+        200,
+        {"error": {"message": "busy", "error_type": "rate_limit_exceeded"}},
+        K.UPSTREAM_RATE_LIMIT,
+        502,
+        id="200-typed-error-without-status",
+    ),
+    pytest.param(
+        200,
+        {"error": {"message": "x", "metadata": {"error_type": "authentication"}}},
+        K.AUTHENTICATION,
+        502,
+        id="200-type-in-the-metadata",
+    ),
+    pytest.param(200, {"error": {"code": "429", "message": "x"}}, K.UPSTREAM_RATE_LIMIT, 429, id="200-code-as-text"),
     pytest.param(200, {"error": "overloaded"}, K.PROVIDER_ERROR, 502, id="200-error-as-text"),
     pytest.param(400, {"error": TOO_LONG}, K.CONTEXT_OVERFLOW, 400, id="400-error-as-text"),
     pytest.param(
@@ -132,6 +188,7 @@ REFUSALS: list[Any] = [
     pytest.param(200, b'{"id": "gen-1", "choi', K.MALFORMED_ANSWER, 502, id="200-cut-json"),
     pytest.param(200, b"", K.MALFORMED_ANSWER, 502, id="200-nothing"),
     pytest.param(200, b"\n         \n        ", K.MALFORMED_ANSWER, 502, id="200-only-keep-alives"),
+    pytest.param(200, b'data: {"choices": []}\n\ndata: [DONE]\n', K.MALFORMED_ANSWER, 502, id="200-a-stream-unasked"),
     pytest.param(200, b"[1, 2]", K.MALFORMED_ANSWER, 502, id="200-a-list"),
     pytest.param(200, b"\xff\xfe\x00", K.MALFORMED_ANSWER, 502, id="200-not-text"),
     pytest.param(200, b"[" * 100_000, K.MALFORMED_ANSWER, 502, id="200-deeper-than-the-stack"),
@@ -160,6 +217,13 @@ def test_every_row_of_the_tables_is_met_by_a_case_above() -> None:
     assert set(BY_STATUS) <= {status for status, _ in cases}
     for code, words, kind in BY_PROSE:
         assert any(status == code and words in text.lower() for status, text in cases), (code, words, kind)
+
+
+def test_every_type_of_the_table_decides_where_the_status_does_not() -> None:
+    for error_type, kind in BY_TYPE.items():
+        answer = read_answer(200, json.dumps({"error": {"message": "x", "error_type": error_type}}).encode())
+        assert isinstance(answer, Refusal)
+        assert answer.kind is kind, error_type
 
 
 def test_an_answer_that_counts_is_read_with_its_cost() -> None:
