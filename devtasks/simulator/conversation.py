@@ -38,6 +38,12 @@ class ChatRequest(BaseModel):
     messages: tuple[Message, ...] = Field(min_length=1)
     stream: bool = False
     tools: tuple[dict[str, Any], ...] | None = None
+    stop: str | tuple[str, ...] | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The words before which an answer ends."""
+        return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
 
     @property
     def opening(self) -> str:
@@ -97,6 +103,23 @@ def resolve(turn: Turn, patterns: Mapping[str, re.Pattern[str]], chat: ChatReque
     values = find_variables(patterns, chat)
     calls = [ToolCall(name=call.name, arguments=fill(call.arguments, patterns, values)) for call in turn.calls]
     return Turn(text=fill(turn.text, patterns, values), tool_calls=tuple(calls), fault=turn.fault)
+
+
+def in_words(turn: Turn, stops: tuple[str, ...]) -> Turn:
+    """Return the turn as a model without tool calls says it: its calls are part of the text, as OpenHands' prompt asks.
+
+    The text ends before the first of the words in `stops`, as a service cuts it.
+    """
+    said = "\n".join([*([turn.text] if turn.text else []), *map(_call_in_words, turn.calls)])
+    for word in stops:
+        said = said.partition(word)[0]
+    return turn.model_copy(update={"text": said, "tool_calls": (), "finish": None})
+
+
+def _call_in_words(call: ToolCall) -> str:
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in call.arguments.items()}
+    parameters = "".join(f"<parameter={key}>{value}</parameter>\n" for key, value in values.items())
+    return f"<function={call.name}>\n{parameters}</function>"
 
 
 def complete(model: Model, turn: Turn, *, sequence: int, created: int, prompt_characters: int) -> Json:

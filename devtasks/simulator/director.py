@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from devtasks.simulator.conversation import ChatRequest, complete, find_turn, resolve
+from devtasks.simulator.conversation import ChatRequest, complete, find_turn, in_words, resolve
 from devtasks.simulator.faults import Fault, FaultKind
 from devtasks.simulator.quota import Quota
 from devtasks.simulator.scenario import Model, Scenario, Turn
@@ -51,6 +51,8 @@ class Director:
         fault: Fault | None = next((rule for rule in model.faults if rule.strikes(call, source.random())), None)
         if fault is None or not _stands_alone(fault):
             turn = resolve(find_turn(model, chat), self._scenario.variables, chat)
+            if "tools" not in model.supported_parameters:
+                turn = in_words(turn, chat.stops)
             fault = fault or turn.fault
             if fault is None or not _stands_alone(fault):
                 return Plan(self._answer(model, turn, fault, now, characters), seconds, fault)

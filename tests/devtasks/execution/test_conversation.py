@@ -44,7 +44,9 @@ class Scene:
     def workspace(self) -> Path:
         return self.stage.folder / "workspace"
 
-    async def agent(self, message: str, *, deadline: float = PATIENCE, iterations: int = 10) -> AgentResult:
+    async def agent(
+        self, message: str, *, deadline: float = PATIENCE, iterations: int = 10, native: bool = True
+    ) -> AgentResult:
         request = AgentRequest(
             conversation_id=self.conversation_id,
             workspace=self.workspace,
@@ -56,6 +58,7 @@ class Scene:
             max_iterations=iterations,
             max_input_tokens=131_072,
             max_output_tokens=4_096,
+            native_tool_calling=native,
         )
         return await self.stage.runtime.run_agent(request, deadline=deadline, on_event=self.events.append)
 
@@ -101,6 +104,27 @@ def test_an_agent_works_to_its_end_and_tells_what_it_does(stage: Any) -> None:
             assert "said by the shell" in on.told("observation")[1]["text"]
             assert [event["source"] for event in on.told("message")][:1] == ["user"]
             assert [(call.error, call.model_served) for call in on.gateway.calls] == [(None, MODEL)] * 3
+
+    stage.play(act())
+
+
+def test_a_model_without_tool_calls_works_by_words_alone(stage: Any) -> None:
+    text = "a\n  b = '</parameter'\n\nlast line, without a line break"
+    write = {"command": "create", "path": str(stage.folder / "workspace" / "words.txt"), "file_text": text}
+    turns = (
+        {"text": "I write.", "tool_calls": [{"name": "file_editor", "arguments": write}]},
+        shell("cat words.txt; echo said by the shell"),
+        {"finish": "It is written."},
+    )
+
+    async def act() -> None:
+        async with scene(stage, *turns, supported_parameters=["max_tokens"]) as on:
+            result = await on.agent("Write a file.", native=False)
+            assert (result.status, result.iterations, result.detail) == (AgentStatus.FINISHED, 3, "")
+            assert result.final_message == "It is written."
+            assert (on.workspace / "words.txt").read_text() == text
+            assert "said by the shell" in on.told("observation")[1]["text"]
+            assert on.told("action")[0]["thought"] == "I write."
 
     stage.play(act())
 

@@ -99,6 +99,27 @@ def test_tools_are_refused_by_a_model_without_them(play, make_scenario, ask):
     assert "No endpoints found that support tool use" in with_tools.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("stop", "end"),
+    [
+        pytest.param(None, "</function>", id="to-its-end"),
+        pytest.param(["</function"], "</parameter>", id="cut-before-a-stop-word"),
+        pytest.param("</function", "</parameter>", id="one-stop-word-alone"),
+    ],
+)
+def test_a_model_without_tools_says_its_calls_in_words(play, make_scenario, ask, stop, end):
+    call = {"name": "terminal", "arguments": {"command": "ls", "timeout": 3}}
+    scenario = make_scenario(
+        supported_parameters=["max_tokens"], conversations=[{"turns": [{"text": "I look.", "tool_calls": [call]}]}]
+    )
+    choice = play(scenario, lambda client, _: ask(client, stop=stop)).json()["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert "tool_calls" not in choice["message"]
+    said = "I look.\n<function=terminal>\n<parameter=command>ls</parameter>\n<parameter=timeout>3</parameter>"
+    assert choice["message"]["content"].startswith(said)
+    assert choice["message"]["content"].strip().endswith(end)
+
+
 def test_unknown_path_has_the_error_shape_and_the_mark(play, two_models):
     response = play(two_models, lambda client, _: client.get("/generation"))
     assert response.status_code == 404
