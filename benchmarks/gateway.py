@@ -39,7 +39,7 @@ DIRECT, POSTGRESQL, SQLITE = "direct", "gateway, PostgreSQL", "gateway, SQLite"
 CALLS = {1: 100, 8: 240, 64: 640}
 """How many calls a round makes, by how many callers make them at once."""
 
-ROUNDS = 2
+ROUNDS = 6
 WARM_UP_CALLS = 30
 MODEL = "acme/coder:free"
 KEY = "sk-simulated"

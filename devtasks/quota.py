@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import dropwhile
 
 DEPARTURE_SECONDS = 1.0
 """What may pass between a call's mark as sent and its first byte; a call that took longer is marked anew."""
@@ -131,12 +130,13 @@ Answer = Granted | MinuteFull | DayExhausted | OverBudget
 
 @dataclass(frozen=True)
 class Standing:
-    """What the ledger holds of an account: the times of the calls in its minute, and the day's count and limit.
+    """What the ledger holds of an account: when its minute's last place was taken, and the day's count and limit.
 
+    That is the time of the newest call but `requests_per_minute` less one, None where the minute has a place left.
     `blocked_until` and `exhausted_until` are what the service itself said in a refusal.
     """
 
-    in_minute: Sequence[datetime]
+    filled_at: datetime | None
     used_today: int
     day_limit: int | None
     blocked_until: datetime | None = None
@@ -151,18 +151,9 @@ def decide(now: datetime, limits: AccountLimits, standing: Standing) -> MinuteFu
         return DayExhausted(standing.exhausted_until, standing.used_today, day_limit)
     if day_limit is not None and standing.used_today >= day_limit:
         return DayExhausted(next_day(now), standing.used_today, day_limit)
-    free_at = max(_room_at(now, limits, standing.in_minute), standing.blocked_until or now)
+    room_at = standing.filled_at + limits.window if standing.filled_at else now
+    free_at = max(room_at, standing.blocked_until or now)
     return MinuteFull(free_at, (free_at - now).total_seconds()) if free_at > now else None
-
-
-def _room_at(now: datetime, limits: AccountLimits, in_minute: Sequence[datetime]) -> datetime:
-    """Return when the minute has room for one more call."""
-    if limits.requests_per_minute is None:
-        return now
-    leaving = sorted(at + limits.window for at in in_minute)
-    staying = list(dropwhile(lambda at: at <= now, leaving))
-    surplus = len(staying) - limits.requests_per_minute
-    return staying[surplus] if 0 <= surplus < len(staying) else now
 
 
 def corrected(known: int, used: int, arrived: int, ours: int) -> int:

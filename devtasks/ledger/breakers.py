@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from devtasks.circuit_breaker import Admitted, Breaker, CallEnd, CoolingUntil, State, admit, observe, ready_again
@@ -11,6 +11,9 @@ from devtasks.ledger.columns import table
 from devtasks.ledger.database import Database
 
 _breakers = table("breakers", Breaker, key=("service", "model_id"))
+_BREAKER = select(_breakers).where(
+    _breakers.c.service == bindparam("service"), _breakers.c.model_id == bindparam("model_id")
+)
 
 
 class Breakers(Database):
@@ -36,19 +39,22 @@ class Breakers(Database):
     async def _admit_model(
         self, connection: AsyncConnection, service: str, model: str, at: datetime
     ) -> Admitted | CoolingUntil:
-        before = await self._breaker(connection, service, model)
+        seen = await _seen(connection, service, model)
+        after, answer = admit(seen, at)
+        if after == seen:  # which needs no lock
+            return answer
+        before, _ = await self._locked_row(connection, _breakers, seen)
         after, answer = admit(before, at)
-        await self._store(connection, before, after)
+        await self._replace(connection, _breakers, [after])
         return answer
 
     async def _observe_model(self, connection: AsyncConnection, service: str, model: str, end: CallEnd) -> None:
-        before = await self._breaker(connection, service, model)
-        await self._store(connection, before, observe(before, end))
+        seen = await _seen(connection, service, model)
+        if observe(seen, end) != seen:
+            before, _ = await self._locked_row(connection, _breakers, seen)
+            await self._replace(connection, _breakers, [observe(before, end)])
 
-    async def _breaker(self, connection: AsyncConnection, service: str, model: str) -> Breaker:
-        is_it = _breakers.c.service == service, _breakers.c.model_id == model
-        return await self._locked_row(connection, _breakers, Breaker(service, model), *is_it)
 
-    async def _store(self, connection: AsyncConnection, before: Breaker, after: Breaker) -> None:
-        if after != before:
-            await self._replace(connection, _breakers, [after])
+async def _seen(connection: AsyncConnection, service: str, model: str) -> Breaker:
+    row = (await connection.execute(_BREAKER, {"service": service, "model_id": model})).one_or_none()
+    return Breaker(*row) if row else Breaker(service, model)

@@ -39,6 +39,6 @@ class Catalogues(Database):
         """Store the document that was fetched from this address, in place of the one before unless that is newer."""
         async with self._writing() as connection:
             entry = _Entry(address, document, at)
-            stored = await self._locked_row(connection, _catalogues, entry, _catalogues.c.address == address)
+            stored, _ = await self._locked_row(connection, _catalogues, entry)
             if stored.fetched_at <= at:
                 await self._replace(connection, _catalogues, [entry])

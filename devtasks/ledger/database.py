@@ -1,16 +1,20 @@
 """The ledger's connection: opened, upgraded, and used in transactions whose errors are this project's."""
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Select, Table, func, select, text
+from sqlalchemy import DateTime, Executable, Select, Table, bindparam, event, func, null, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from devtasks import migrations
@@ -23,6 +27,9 @@ CONNECT_ARGS: dict[str, dict[str, float]] = {
     "sqlite": {"timeout": 30},  # seconds a statement waits for another process's write
     "postgresql": {"timeout": 10, "command_timeout": 60},
 }
+CONNECTIONS = 5
+"""The most connections of a process; each is opened when it is first needed, and then kept."""
+
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _UPGRADE_LOCKS = {
     "sqlite": ("PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE"),
@@ -40,6 +47,8 @@ class Database:
         self._engine = engine
         self._address = address
         self._clock = now
+        # SQLite has no queue: whoever finds the file locked sleeps and looks again, so a process's own calls line up.
+        self._turn = asyncio.Lock() if self._is_sqlite else nullcontext()
 
     @classmethod
     @asynccontextmanager
@@ -54,9 +63,9 @@ class Database:
         """
         parsed, address = parse(url), without_password(url)
         dialect = parsed.get_backend_name()
-        engine = create_async_engine(
-            parsed, connect_args=CONNECT_ARGS[dialect], pool_size=1, max_overflow=4, pool_pre_ping=True
-        )
+        engine = create_async_engine(parsed, connect_args=CONNECT_ARGS[dialect], pool_size=CONNECTIONS, max_overflow=0)
+        for name, listener in _LISTENERS[dialect].items():
+            event.listen(engine.sync_engine, name, listener)
         database = cls(engine, address, now)
         try:
             if dialect == "sqlite":
@@ -74,40 +83,33 @@ class Database:
     @asynccontextmanager
     async def _writing(self) -> AsyncGenerator[AsyncConnection]:
         """Yield a connection in a transaction, which is rolled back where an error leaves it."""
-        async with self._connect() as connection, connection.begin():
+        async with self._turn, self._connect() as connection, connection.begin():
             if self._is_sqlite:  # or a transaction that read first fails at once where another process writes
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
-    async def _now(self, connection: AsyncConnection) -> datetime:
-        if self._clock:
-            return self._clock()
-        moment = None if self._is_sqlite else await connection.scalar(select(func.clock_timestamp()))
-        return (moment or datetime.now(UTC)).astimezone(UTC)
-
     async def _replace(self, connection: AsyncConnection, table: Table, records: Sequence[Any]) -> None:
         """Store the records, each in place of what was stored under its key."""
-        if not records:
-            return
-        insert = _INSERTS[self._engine.dialect.name](table)
-        changed = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
-        statement = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
-        await connection.execute(statement, [_row(record) for record in records])
+        if records:
+            rows = [_row(record) for record in records]
+            await connection.execute(_upsert(self._engine.dialect.name, table), rows if len(rows) > 1 else rows[0])
 
     async def _locked_row[Record](
-        self, connection: AsyncConnection, table: Table, fresh: Record, *conditions: Any
-    ) -> Record:
-        """Return the record these conditions meet, which nobody else can change before this transaction's end.
+        self, connection: AsyncConnection, table: Table, fresh: Record
+    ) -> tuple[Record, datetime]:
+        """Return the record under the key of `fresh`, and the time since which nobody else can change it.
 
-        Where there is none yet, `fresh` is stored and returned.
+        Nobody can until this transaction's end. Where there is none yet, `fresh` is stored and returned.
         """
-        query = select(table).where(*conditions).with_for_update()
-        row = (await connection.execute(query)).mappings().one_or_none()
-        if row is None:
-            insert = _INSERTS[self._engine.dialect.name](table)
-            await connection.execute(insert.on_conflict_do_nothing(), [_row(fresh)])
-            row = (await connection.execute(query)).mappings().one()
-        return type(fresh)(**row)
+        query, row = _lock(self._engine.dialect.name, table), _row(fresh)
+        key = {column.name: row[column.name] for column in table.primary_key}
+        found = (await connection.execute(query, key)).one_or_none()
+        if found is None:
+            await connection.execute(_INSERTS[self._engine.dialect.name](table).on_conflict_do_nothing(), row)
+            found = (await connection.execute(query, key)).one()
+        *values, moment = found
+        now = self._clock() if self._clock else moment or datetime.now(UTC)
+        return type(fresh)(*values), now.astimezone(UTC)
 
     async def _fetch[Record](self, record: type[Record], query: Select[Any]) -> tuple[Record, ...]:
         async with self._connect() as connection:
@@ -168,6 +170,41 @@ class Database:
     def _unreachable(self, error: Exception) -> ServiceUnreachable:
         cause = error.orig if isinstance(error, DBAPIError) else error
         return ServiceUnreachable("ledger", self._address, f"{type(cause).__name__}: {cause}")
+
+
+@cache
+def _upsert(dialect: str, table: Table) -> Executable:
+    insert = _INSERTS[dialect](table)
+    changed = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
+    return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed)
+
+
+@cache
+def _lock(dialect: str, table: Table) -> Select[Any]:
+    """Return the query for the row of a key, and the time by PostgreSQL's clock when its lock was got, else null."""
+    is_it = [column == bindparam(column.name) for column in table.primary_key]
+    # A query's columns are reckoned before it waits for the lock; those around it, after.
+    locked = select(table).where(*is_it).with_for_update().subquery()
+    clock = null() if dialect == "sqlite" else func.clock_timestamp(type_=DateTime(timezone=True))
+    return select(*locked.c, clock)
+
+
+def _replace_dropped(_: object, entry: ConnectionPoolEntry, __: object) -> None:
+    """Have the pool open a new connection in place of one that the server has closed."""
+    if entry.driver_connection and entry.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _spare_syncs(connection: Any, _: object) -> None:
+    """Let a commit return before it is on the disk: it outlives any process, though not a loss of power."""
+    with suppress(sqlite3.DatabaseError):  # what is wrong with the file, the first statement tells
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+_LISTENERS: dict[str, dict[str, Callable[..., None]]] = {
+    "sqlite": {"connect": _spare_syncs},
+    "postgresql": {"checkout": _replace_dropped},
+}
 
 
 def _row(record: Any) -> dict[str, Any]:

@@ -6,9 +6,25 @@ Whatever is decided about an account is decided while its row is locked, so that
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Index, and_, func, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Index,
+    Select,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from devtasks.ledger.columns import table
@@ -96,14 +112,46 @@ Index("ix_quota_reservations_batch", _r.batch)
 _LATE = timedelta(seconds=DEPARTURE_SECONDS + TRANSIT_SECONDS)
 
 
+def _counts(now: datetime | BindParameter[Any]) -> ColumnElement[bool]:
+    """What was sent counts, answered or not; what is only reserved counts until it lapses."""
+    sent = _r.state.in_((ReservationState.SENT, ReservationState.SETTLED))
+    return or_(sent, and_(_r.state == ReservationState.RESERVED, _r.expires_at > now))
+
+
+@cache
+def _standing(*, minute: bool, day: bool) -> Select[Any, Any]:
+    """Return the query for when the minute's last place was taken, and for the count of the day.
+
+    Calls sent just before midnight may have arrived after it, and count on both days.
+    """
+    counted = _r.account == bindparam("of_account"), _r.windowed, _counts(bindparam("now"))
+    in_minute = select(_r.counted_at).where(*counted, _r.counted_at > bindparam("minute_begins"))
+    newest_first = in_minute.order_by(_r.counted_at.desc())
+    filled_at = newest_first.offset(bindparam("before_the_last")).limit(1).scalar_subquery()
+    today = select(func.count()).where(*counted, _r.counted_at >= bindparam("day_begins")).scalar_subquery()
+    return select(filled_at if minute else null(), today if day else literal(0))
+
+
+# Each call's statements are built once: to build one takes longer than to run it.
+_RESERVE = insert(_reservations)
+_IS_IT = _r.id == bindparam("reservation")
+_ALIVE = or_(
+    _r.state == ReservationState.SENT, and_(_r.state == ReservationState.RESERVED, _r.expires_at > bindparam("now"))
+)
+_MARK_SENT = (
+    update(_reservations).where(_IS_IT, _ALIVE).values(state=ReservationState.SENT, counted_at=bindparam("now"))
+)
+_RELEASE = update(_reservations).where(_IS_IT).values(state=ReservationState.RELEASED)
+_SETTLE = update(_reservations).where(_IS_IT).values(state=ReservationState.SETTLED, cost_usd=bindparam("cost"))
+
+
 class Quota(Database):
     """Reservations of calls, in the account's windows and within its money limits."""
 
     async def reserve(self, order: Order, limits: AccountLimits, budgets: Budgets) -> Answer:
         """Reserve one call, or return what stands against it; a reservation lapses after RESERVATION_SECONDS."""
         async with self._writing() as connection:
-            account = await self._account(connection, order.account)
-            now = await self._now(connection)
+            account, now = await self._account(connection, order.account)
             if refusal := await _against(connection, order, limits, budgets, account=account, now=now):
                 return refusal
             reservation = _Reservation(
@@ -118,7 +166,7 @@ class Quota(Database):
                 expires_at=now + timedelta(seconds=RESERVATION_SECONDS),
                 bound_usd=order.bound_usd,
             )
-            await self._replace(connection, _reservations, [reservation])
+            await connection.execute(_RESERVE, vars(reservation))
             return Granted(reservation.id)
 
     async def release(self, reservation: str) -> None:
@@ -129,14 +177,13 @@ class Quota(Database):
     async def day_use(self, account: str) -> DayUse:
         """Return how many free requests the account has used today, its limit, and when the service was asked."""
         async with self._writing() as connection:
-            row = await self._account(connection, account)
-            now = await self._now(connection)
+            row, now = await self._account(connection, account)
             return DayUse(day_of(now), await _used_today(connection, row, now), row.day_limit, row.checked_at)
 
     async def arrived_today(self, account: str) -> Arrived:
         """Return what `correct_quota` needs, to be taken before the service is asked for its count."""
         async with self._writing() as connection:
-            now = await self._now(connection)
+            _, now = await self._account(connection, account)
             over = and_(_r.state == ReservationState.SENT, _r.counted_at < now - ARRIVAL)
             query = select(func.count()).where(
                 _r.account == account,
@@ -152,8 +199,7 @@ class Quota(Database):
         A count of another day than `arrived` is no news of this one, and is left.
         """
         async with self._writing() as connection:
-            row = await self._account(connection, account)
-            now = await self._now(connection)
+            row, now = await self._account(connection, account)
             row = replace(row, day_limit=limit if limit is not None else row.day_limit, checked_at=now)
             if used is not None and arrived.day == (today := day_of(now)):
                 known = row.correction if row.day == today else 0
@@ -173,33 +219,28 @@ class Quota(Database):
             await self._block(connection, account, until, day=day)
 
     async def _block(self, connection: AsyncConnection, account: str, until: datetime, *, day: bool) -> None:
-        row = await self._account(connection, account)
+        row, _ = await self._account(connection, account)
         row = replace(row, exhausted_until=until) if day else replace(row, blocked_until=until)
         await self._replace(connection, _accounts, [row])
 
-    async def _account(self, connection: AsyncConnection, account: str) -> _Account:
-        return await self._locked_row(connection, _accounts, _Account(account), _accounts.c.account == account)
+    async def _account(self, connection: AsyncConnection, account: str) -> tuple[_Account, datetime]:
+        return await self._locked_row(connection, _accounts, _Account(account))
 
     async def _mark_sent(self, connection: AsyncConnection, account: str, reservation: str) -> bool:
         """Mark a reservation as sent now; False where it has lapsed. One that is marked already is marked anew."""
-        await self._account(connection, account)
-        now = await self._now(connection)
-        alive = or_(_r.state == ReservationState.SENT, and_(_r.state == ReservationState.RESERVED, _r.expires_at > now))
-        statement = update(_reservations).where(_r.id == reservation, alive)
-        marked = await connection.execute(statement.values(state=ReservationState.SENT, counted_at=now))
+        _, now = await self._account(connection, account)
+        marked = await connection.execute(_MARK_SENT, {"reservation": reservation, "now": now})
         return marked.rowcount == 1
 
 
 async def release(connection: AsyncConnection, reservation: str) -> None:
     """Give a reservation back, in the caller's transaction."""
-    statement = update(_reservations).where(_r.id == reservation)
-    await connection.execute(statement.values(state=ReservationState.RELEASED))
+    await connection.execute(_RELEASE, {"reservation": reservation})
 
 
 async def settle(connection: AsyncConnection, reservation: str, cost_usd: float | None) -> None:
     """Note that a call was answered, in the caller's transaction; None where its cost is not known."""
-    statement = update(_reservations).where(_r.id == reservation)
-    await connection.execute(statement.values(state=ReservationState.SETTLED, cost_usd=cost_usd))
+    await connection.execute(_SETTLE, {"reservation": reservation, "cost": cost_usd})
 
 
 async def _against(
@@ -212,12 +253,10 @@ async def _against(
     now: datetime,
 ) -> MinuteFull | DayExhausted | OverBudget | None:
     if order.windowed:
-        minute = select(_r.counted_at).where(
-            _r.account == order.account, _r.windowed, _counts(now), _r.counted_at > now - limits.window
-        )
+        filled_at, used_today = await _counted(connection, account, limits, now)
         standing = Standing(
-            in_minute=(await connection.scalars(minute)).all() if limits.requests_per_minute else (),
-            used_today=await _used_today(connection, account, now),
+            filled_at=filled_at,
+            used_today=used_today,
             day_limit=account.day_limit,
             blocked_until=account.blocked_until,
             exhausted_until=account.exhausted_until,
@@ -229,14 +268,31 @@ async def _against(
     return over_budget(order, [row async for row in _spending(connection, order, budgets, now)])
 
 
+async def _counted(
+    connection: AsyncConnection, account: _Account, limits: AccountLimits, now: datetime
+) -> tuple[datetime | None, int]:
+    """Return when the minute's last place was taken (None: it has room), and the day's count (0: it has no limit)."""
+    minute = limits.requests_per_minute is not None
+    day = limits.requests_per_day is not None or account.day_limit is not None or account.exhausted_until is not None
+    given = {
+        "of_account": account.account,
+        "now": now,
+        "before_the_last": (limits.requests_per_minute or 1) - 1,
+        "minute_begins": now - limits.window,
+        "day_begins": day_of(now) - _LATE,
+    }
+    filled_at, ours = (await connection.execute(_standing(minute=minute, day=day), given)).one()
+    return filled_at, _with_correction(ours, account, now)
+
+
 async def _used_today(connection: AsyncConnection, account: _Account, now: datetime) -> int:
-    """Return the day's count; calls sent just before midnight may have arrived after it, and count on both days."""
-    day = day_of(now)
-    query = select(func.count()).where(
-        _r.account == account.account, _r.windowed, _counts(now), _r.counted_at >= day - _LATE
-    )
-    ours = (await connection.execute(query)).scalar_one()
-    return max(0, ours + (account.correction if account.day == day else 0))
+    given = {"of_account": account.account, "now": now, "day_begins": day_of(now) - _LATE}
+    _, ours = (await connection.execute(_standing(minute=False, day=True), given)).one()
+    return _with_correction(ours, account, now)
+
+
+def _with_correction(ours: int, account: _Account, now: datetime) -> int:
+    return max(0, ours + (account.correction if account.day == day_of(now) else 0))
 
 
 async def _spending(connection: AsyncConnection, order: Order, budgets: Budgets, now: datetime):
@@ -251,9 +307,3 @@ async def _spending(connection: AsyncConnection, order: Order, budgets: Budgets,
             spent = func.coalesce(func.sum(func.coalesce(_r.cost_usd, _r.bound_usd, 0)), 0)
             query = select(spent).where(belongs, _counts(now))
             yield scope, limit, float((await connection.execute(query)).scalar_one())
-
-
-def _counts(now: datetime) -> ColumnElement[bool]:
-    """What was sent counts, answered or not; what is only reserved counts until it lapses."""
-    sent = _r.state.in_((ReservationState.SENT, ReservationState.SETTLED))
-    return or_(sent, and_(_r.state == ReservationState.RESERVED, _r.expires_at > now))

@@ -79,6 +79,16 @@ def test_the_minute_slides(database_url: str) -> None:
     assert full_again == MinuteFull(NOON + timedelta(seconds=102), 40)
 
 
+def test_a_minute_that_holds_more_than_its_limit_has_room_when_fewer_are_left(database_url: str) -> None:
+    async def work(ledger: Ledger, clock: Clock) -> Answer:
+        for _ in range(4):
+            await take(ledger, AccountLimits())
+            clock.advance(10)
+        return await take(ledger)
+
+    assert run(database_url, work) == MinuteFull(NOON + timedelta(seconds=20 + 62), 42)
+
+
 def test_a_call_stays_in_the_minute_from_when_it_was_sent_not_reserved(database_url: str) -> None:
     async def work(ledger: Ledger, clock: Clock) -> list[Answer]:
         held = await take(ledger, sent=False)

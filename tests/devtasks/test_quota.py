@@ -19,8 +19,8 @@ MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 TWO = AccountLimits(requests_per_minute=2)
 
 
-def ago(*seconds: float) -> list[datetime]:
-    return [NOON - timedelta(seconds=each) for each in seconds]
+def ago(seconds: float) -> datetime:
+    return NOON - timedelta(seconds=seconds)
 
 
 def minute_full(seconds: float) -> MinuteFull:
@@ -30,35 +30,37 @@ def minute_full(seconds: float) -> MinuteFull:
 @pytest.mark.parametrize(
     ("limits", "standing", "expected"),
     [
-        pytest.param(TWO, Standing(ago(1), 0, None), None, id="room-in-the-minute"),
-        pytest.param(TWO, Standing(ago(30, 10), 0, None), minute_full(32), id="until-the-oldest-leaves-it"),
-        pytest.param(TWO, Standing(ago(61.9, 1), 0, None), minute_full(0.1), id="with-the-margin-for-the-way"),
-        pytest.param(TWO, Standing(ago(62, 1), 0, None), None, id="as-it-has-left"),
-        pytest.param(TWO, Standing(ago(40, 30, 20), 0, None), minute_full(32), id="more-than-the-limit-in-it"),
-        pytest.param(AccountLimits(), Standing(ago(*range(60)), 10_000, None), None, id="no-limits"),
-        pytest.param(TWO, Standing([], 49, 50), None, id="the-last-of-the-day"),
-        pytest.param(TWO, Standing([], 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="none-left-today"),
+        pytest.param(TWO, Standing(None, 0, None), None, id="room-in-the-minute"),
+        pytest.param(TWO, Standing(ago(30), 0, None), minute_full(32), id="until-the-last-place-is-free"),
+        pytest.param(TWO, Standing(ago(61.9), 0, None), minute_full(0.1), id="with-the-margin-for-the-way"),
+        pytest.param(TWO, Standing(ago(62), 0, None), None, id="as-it-has-left"),
+        pytest.param(AccountLimits(), Standing(None, 10_000, None), None, id="no-limits"),
+        pytest.param(TWO, Standing(None, 49, 50), None, id="the-last-of-the-day"),
+        pytest.param(TWO, Standing(None, 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="none-left-today"),
         pytest.param(
             AccountLimits(requests_per_day=10),
-            Standing([], 10, 50),
+            Standing(None, 10, 50),
             DayExhausted(MIDNIGHT, 10, 10),
             id="the-user-s-own",
         ),
         pytest.param(
-            AccountLimits(requests_per_day=90), Standing([], 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="the-lower-one"
+            AccountLimits(requests_per_day=90),
+            Standing(None, 50, 50),
+            DayExhausted(MIDNIGHT, 50, 50),
+            id="the-lower-one",
         ),
-        pytest.param(TWO, Standing(ago(1, 2), 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="the-day-goes-first"),
+        pytest.param(TWO, Standing(ago(2), 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="the-day-goes-first"),
         pytest.param(
             TWO,
-            Standing([], 0, 50, blocked_until=NOON + timedelta(seconds=5)),
+            Standing(None, 0, 50, blocked_until=NOON + timedelta(seconds=5)),
             minute_full(5),
             id="the-service-said-wait",
         ),
-        pytest.param(TWO, Standing([], 0, 50, blocked_until=NOON), None, id="it-said-so-earlier"),
+        pytest.param(TWO, Standing(None, 0, 50, blocked_until=NOON), None, id="it-said-so-earlier"),
         pytest.param(
-            TWO, Standing([], 7, 50, exhausted_until=MIDNIGHT), DayExhausted(MIDNIGHT, 7, 50), id="it-said-enough"
+            TWO, Standing(None, 7, 50, exhausted_until=MIDNIGHT), DayExhausted(MIDNIGHT, 7, 50), id="it-said-enough"
         ),
-        pytest.param(TWO, Standing([], 7, 50, exhausted_until=NOON), None, id="it-said-enough-yesterday"),
+        pytest.param(TWO, Standing(None, 7, 50, exhausted_until=NOON), None, id="it-said-enough-yesterday"),
     ],
 )
 def test_what_stands_against_a_call(limits: AccountLimits, standing: Standing, expected: object) -> None:
