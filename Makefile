@@ -54,6 +54,10 @@ soak-worker: $(READY) ## Run 500 flow runs through one prefork worker, and look 
 bench-quota: $(READY) ## Count what eight processes on one account send in a true minute and a day (takes minutes)
 	@.venv/bin/python benchmarks/quota.py
 
+.PHONY: bench-gateway
+bench-gateway: $(READY) ## Measure what the gateway and its ledger add to a call; two minutes on an idle machine
+	@.venv/bin/python benchmarks/gateway.py
+
 .PHONY: bench-selection
 bench-selection: $(READY) ## Measure how well the selector learns on synthetic models, and how long a choice takes
 	@.venv/bin/python benchmarks/selection.py

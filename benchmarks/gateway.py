@@ -12,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import version
-from itertools import product
+from itertools import count, product
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median, quantiles
@@ -208,23 +208,21 @@ def _gateways(simulator: Endpoint, ledger_url: str) -> Generator[Callable[[], An
     try:
         yield opened
     finally:
-        here.send(False)
+        process.terminate()
         process.join()
 
 
 def _serve(pipe: Connection, simulator: Endpoint, ledger_url: str) -> None:
-    async def work() -> None:
+    async def serve() -> None:
         async with Ledger.open(ledger_url) as ledger:
-            number = 0
-            while await asyncio.to_thread(pipe.recv):
-                number += 1
+            for number in count():
+                await asyncio.to_thread(pipe.recv)
                 async with _gateway(simulator, ledger, f"round-{number}") as gateway:
                     pipe.send(Endpoint(gateway.base_url, gateway.token))
                     await asyncio.to_thread(pipe.recv)
                 pipe.send(None)
 
-    run: Coroutine[Any, Any, None] = work()
-    asyncio.run(run)
+    asyncio.run(serve())
 
 
 @asynccontextmanager
@@ -232,7 +230,7 @@ async def _gateway(simulator: Endpoint, ledger: Ledger, name: str) -> AsyncGener
     """Yield a run's gateway as the flow builds it, for an account of its own."""
     limits = AccountLimits(requests_per_minute=NEVER_FULL, requests_per_day=NEVER_FULL)
     pacing = LedgerPacing(ledger, Order(name, name, simulator.base_url), limits, Budgets())
-    task = TaskLimits(llm_calls=1_000)
+    task = TaskLimits(llm_calls=1_000, tokens=10**9, cost_usd=None)
     async with Gateway(
         flow_run_id=name, base_url=simulator.base_url, key=SecretStr(simulator.key), limits=task, pacing=pacing
     ) as gateway:
