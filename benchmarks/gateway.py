@@ -32,6 +32,8 @@ from devtasks.ledger import Ledger
 from devtasks.openrouter.client import Pricing
 from devtasks.openrouter.gateway import Gateway
 from devtasks.openrouter.pacing import LedgerPacing
+from devtasks.openrouter.route import Route, Service
+from devtasks.openrouter.upstream import Upstream
 from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.task import TaskLimits
 
@@ -231,10 +233,11 @@ async def _gateway(simulator: Endpoint, ledger: Ledger, name: str) -> AsyncGener
     limits = AccountLimits(requests_per_minute=NEVER_FULL, requests_per_day=NEVER_FULL)
     pacing = LedgerPacing(ledger, Order(name, name, simulator.base_url), limits, Budgets())
     task = TaskLimits(llm_calls=1_000, tokens=10**9, cost_usd=None)
-    async with Gateway(
-        flow_run_id=name, base_url=simulator.base_url, key=SecretStr(simulator.key), limits=task, pacing=pacing
-    ) as gateway:
-        gateway.begin(1, MODEL, FREE)
+    async with (
+        Upstream(simulator.base_url, SecretStr(simulator.key)) as upstream,
+        Gateway(flow_run_id=name, limits=task) as gateway,
+    ):
+        gateway.begin(1, [Route(MODEL, Service(upstream, pacing), FREE)])
         yield gateway
 
 
