@@ -16,7 +16,7 @@ from devtasks.openrouter.route import Service
 from devtasks.openrouter.upstream import Upstream
 from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.run_folder import RunFolder
-from devtasks.selection.capability import ModelCapability
+from devtasks.selection.capability import Endpoint
 from devtasks.task import DevTask, TaskLimits
 
 
@@ -61,11 +61,11 @@ class Services:
         self._breaker = breaker
         self._open: dict[str, Service] = {}
 
-    async def of(self, model: ModelCapability, keys: OpenRouterCredentials) -> Service:
-        """Return the service of a model: its own endpoint with the key of that one's block, else the run's."""
-        if model.endpoint:
-            own = await _load(OpenRouterCredentials, "credentials", model.endpoint.credentials)
-            keys = own.model_copy(update={"base_url": model.endpoint.base_url})
+    async def of(self, endpoint: Endpoint | None, keys: OpenRouterCredentials) -> Service:
+        """Return the service at a model's own endpoint, with the key of that one's block; without one the run's."""
+        if endpoint:
+            own = await _load(OpenRouterCredentials, "credentials", endpoint.credentials)
+            keys = own.model_copy(update={"base_url": endpoint.base_url})
         name = fingerprint(keys.base_url, keys.api_key)
         if name not in self._open:
             upstream = await self._stack.enter_async_context(Upstream(keys.base_url, keys.api_key))

@@ -46,7 +46,8 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
     def on_move(model: str, refusal: Refusal) -> None:
         logger.info("the conversation goes on with %s: %s: %s", model, refusal.kind, refusal.message)
 
-    lineup = [Route(model.model_id, await run.services.of(model, run.credentials), model.pricing) for model in models]
+    services = [await run.services.of(model.endpoint, run.credentials) for model in models]
+    lineup = [Route(each.model_id, service, each.pricing) for each, service in zip(models, services, strict=True)]
     run.gateway.begin(assignment.attempt, lineup, on_wait=on_wait, on_move=on_move)
     context = min(model.context_length for model in models)
     request = AgentRequest(

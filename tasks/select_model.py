@@ -23,8 +23,12 @@ async def select_model(run: Run, prompt: str, tried: tuple[str, ...]) -> tuple[C
     overlay = Overlay.load(config.models_file)
     catalogue = await load_catalogue(keys.base_url, keys.api_key, run.ledger, overlay, now=now)
     run.simulated = run.simulated or catalogue.simulated
-    breaker = config.enable_circuit_breaker
-    selector = await load_selector(catalogue, run.task.category, run.ledger, now, breaker=breaker)
+    day_ends = await (await run.services.of(None, keys)).pacing.day_ends()
+    if day_ends:
+        get_run_logger().warning("the account's free requests are used up until %s", f"{day_ends:%Y-%m-%d %H:%M %Z}")
+    selector = await load_selector(
+        *(catalogue, run.task.category, run.ledger, now), breaker=config.enable_circuit_breaker, day_ends=day_ends
+    )
     requirements = TaskRequirements(
         category=run.task.category,
         complexity=run.task.complexity,

@@ -169,6 +169,12 @@ class Quota(Database):
             await connection.execute(_RESERVE, vars(reservation))
             return Granted(reservation.id)
 
+    async def standing_against(self, order: Order, limits: AccountLimits) -> Answer | None:
+        """Return what stands against one more call now, None where it would be granted; nothing is reserved."""
+        async with self._writing() as connection:
+            account, now = await self._account(connection, order.account)
+            return await _against(connection, order, limits, Budgets(), account=account, now=now)
+
     async def release(self, reservation: str) -> None:
         """Give back a reservation that was not sent."""
         async with self._writing() as connection:

@@ -131,7 +131,7 @@ class Calls:
             answer = await self._tried(body | {"model": route.model}, route)
             if not isinstance(answer, Refusal):
                 return answer
-            if answer.kind in ROTATES and self._move_on(route, answer):
+            if self._move_on(route, answer):
                 continue
             await self.settled()  # the breaker reckons from the call's end, and would be shut for a moment longer
             seconds = _patience(answer, datetime.now(UTC))
@@ -142,13 +142,17 @@ class Calls:
             await self._wait(seconds, f"until {route.model} may be asked again ({answer.kind})")
 
     def _move_on(self, route: Route, refusal: Refusal) -> bool:
-        """Move to the next model, unless another call has done so; False where there is none."""
-        if self._lineup[0] is route:
-            if len(self._lineup) == 1:
-                return False
-            self._lineup = self._lineup[1:]
-            self.rotations += 1
-            self._on_move(self._lineup[0].model, refusal)
+        """Move to the next model that may help, unless another call has moved; False where there is none."""
+        if self._lineup[0] is not route:
+            return True
+        ahead = self._lineup[1:]
+        if refusal.kind is FailureKind.DAY_LIMIT:
+            ahead = tuple(each for each in ahead if each.service is not route.service)
+        if refusal.kind not in ROTATES | {FailureKind.DAY_LIMIT} or not ahead:
+            return False
+        self._lineup = ahead
+        self.rotations += 1
+        self._on_move(ahead[0].model, refusal)
         return True
 
     async def _tried(self, body: Json, route: Route) -> Completion | Refusal:

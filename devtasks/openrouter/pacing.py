@@ -77,6 +77,10 @@ class Pacing(Protocol):
         """Get a place in the quota, waiting with `wait` for one; or return why there is none."""
         ...
 
+    async def day_ends(self) -> datetime | None:
+        """Return when there are free requests again, where the day's are used up; else None."""
+        ...
+
     async def depart(self, permit: Permit, call: LlmCall) -> Refusal | None:
         """Note that the call is being sent now; return a refusal where it must not be."""
         ...
@@ -94,6 +98,9 @@ class Unpaced:
     async def admit(self, request: Request, wait: Wait) -> Permit | Refusal:
         """Admit every call."""
         return Permit()
+
+    async def day_ends(self) -> datetime | None:
+        """Return None: no day is ever used up."""
 
     async def depart(self, permit: Permit, call: LlmCall) -> Refusal | None:
         """Let every call leave."""
@@ -147,6 +154,15 @@ class LedgerPacing:
                     checked = True
                 case OverBudget() as over:
                     return _over(over)
+
+    async def day_ends(self) -> datetime | None:
+        """Return when the account has free requests again, where those of the day are used up; else None."""
+        order = replace(self._order, bound_usd=0)
+        match await self._ledger.standing_against(order, self._limits):
+            case DayExhausted(until) if not await self._rechecked():
+                return until
+            case _:
+                return None
 
     async def depart(self, permit: Permit, call: LlmCall) -> Refusal | None:
         """Mark the call as sent, anew where that itself took longer than a call may take to leave."""

@@ -5,19 +5,30 @@ from datetime import datetime
 from devtasks.ledger import Ledger
 from devtasks.model_selector import ModelSelector
 from devtasks.openrouter.catalogue import Catalogue
+from devtasks.openrouter.price import is_free
 from devtasks.selection.evidence import HISTORY
 from devtasks.task import TaskCategory
 
 
 async def load_selector(
-    catalogue: Catalogue, category: TaskCategory, ledger: Ledger, now: datetime, *, breaker: bool = True
+    catalogue: Catalogue,
+    category: TaskCategory,
+    ledger: Ledger,
+    now: datetime,
+    *,
+    breaker: bool = True,
+    day_ends: datetime | None = None,
 ) -> ModelSelector:
     """Return the selector over a catalogue with what is known at `now`; simulated attempts count for simulators.
 
-    Without `breaker` no model is left out because it cools down.
+    Without `breaker` no model is left out because it is in trouble. `day_ends` is when the service's account has free
+    requests again, None where it has some.
     """
     outcomes = await ledger.outcomes(category, HISTORY, simulated=catalogue.simulated)
-    cooling = await _cooling(catalogue, ledger, now) if breaker else None
+    cooling = await _cooling(catalogue, ledger, now) if breaker else dict[str, datetime]()
+    if day_ends:
+        theirs = (model for model in catalogue.models if model.endpoint is None)
+        cooling |= {model.model_id: day_ends for model in theirs if is_free(model.model_id, model.pricing)}
     return ModelSelector(catalogue.models, now=now, outcomes={category: outcomes}, cooling=cooling)
 
 

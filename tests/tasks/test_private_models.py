@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +17,10 @@ from pydantic import SecretStr
 
 from blocks import OpenRouterCredentials
 from devtasks.circuit_breaker import CallEnd, Signal
+from devtasks.errors import NoModelAvailable
 from devtasks.ledger import Ledger
 from devtasks.model_selector import Candidate
+from devtasks.openrouter.account import fingerprint
 from devtasks.openrouter.gateway import Gateway
 from devtasks.openrouter.route import Route
 from devtasks.simulator import Scenario, Simulator
@@ -50,7 +52,7 @@ class Scene:
 
     async def ask(self, lineup: tuple[Candidate, ...]) -> httpx.Response:
         models = [each.capability for each in lineup]
-        opened = [await self.run.services.of(each, self.run.credentials) for each in models]
+        opened = [await self.run.services.of(each.endpoint, self.run.credentials) for each in models]
         routes = [Route(each.model_id, at, each.pricing) for each, at in zip(models, opened, strict=True)]
         async with Gateway(flow_run_id="r", limits=TaskLimits(cost_usd=None)) as gateway:
             gateway.begin(1, routes)
@@ -114,7 +116,9 @@ def test_its_block_s_limits_are_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     async def act() -> dict[str, Any]:
         async with scene(tmp_path, monkeypatch) as on:
             lineup = await on.select()
-            opened = {each.model_id: await on.run.services.of(each.capability, on.run.credentials) for each in lineup}
+            opened = {
+                each.model_id: await on.run.services.of(each.capability.endpoint, on.run.credentials) for each in lineup
+            }
             return {model: service.pacing._limits.requests_per_minute for model, service in opened.items()}
 
     assert asyncio.run(act()) == {"our/coder": 3, "acme/public:free": None}
@@ -157,3 +161,41 @@ def test_without_tool_calls_it_is_a_candidate_that_shares_no_conversation_with_o
 
     (own,) = asyncio.run(act())
     assert (own.model_id, own.capability.supports_tools) == ("our/coder", False)
+
+
+def tomorrow(now: datetime) -> datetime:
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+async def exhaust(on: Scene) -> None:
+    account = fingerprint(on.public.base_url, SecretStr("public-key"))
+    await on.ledger.block_account(account, tomorrow(datetime.now(UTC)), day=True)
+
+
+def test_where_the_day_is_used_up_its_free_models_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act() -> tuple[list[str], NoModelAvailable]:
+        async with scene(tmp_path, monkeypatch) as on:
+            await exhaust(on)
+            left = named(await on.select())
+            on.run.task = on.run.task.model_copy(update={"model": "acme/public:free"})
+            with pytest.raises(NoModelAvailable) as refused:
+                await on.select()
+            return left, refused.value
+
+    left, refused = asyncio.run(act())
+    assert left == ["our/coder"]
+    assert refused.ready_at is not None
+    assert refused.ready_at == tomorrow(refused.ready_at - timedelta(days=1))
+
+
+def test_a_conversation_whose_account_s_day_ends_goes_on_at_another_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act() -> None:
+        async with scene(tmp_path, monkeypatch) as on:
+            lineup = sorted(await on.select(), key=lambda each: each.model_id)
+            await exhaust(on)
+            assert (await on.ask(tuple(lineup))).status_code == 200
+            assert (len(on.public.requests), len(on.private.requests)) == (0, 1), "nothing of the day is spent on it"
+
+    asyncio.run(act())

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from models import make_model
 from pydantic import SecretStr
 
 from blocks import OpenRouterCredentials
@@ -118,7 +117,7 @@ def test_a_run_s_pacing_has_the_task_s_the_block_s_and_the_service_s_limits(tmp_
             )
             task = make_task(batch="nightly", limits={"cost_usd": 0.1, "batch_cost_usd": 1})
             async with AsyncExitStack() as stack:
-                opened = await Services(stack, ledger, task, "run", breaker=False).of(make_model("acme/m"), keys)
+                opened = await Services(stack, ledger, task, "run", breaker=False).of(None, keys)
             return opened.pacing, await ledger.day_use(fingerprint(url, keys.api_key))
 
     pacing, use = asyncio.run(run())

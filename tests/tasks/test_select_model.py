@@ -1,6 +1,7 @@
 """The step against a simulator's catalogue and a real ledger, outside any flow."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from devtasks.metrics_collector import ExecutionMetrics
 from devtasks.model_selector import Candidate
 from devtasks.simulator import Scenario, Simulator
 from devtasks.task import DevTask
+from tasks.run import Services
 from tasks.select_model import select_model
 
 SCENARIO = {
@@ -56,11 +58,13 @@ def choose(
         async with (
             Simulator(Scenario.model_validate(SCENARIO)) as simulator,
             Ledger.open(f"sqlite:///{folder}/ledger.db") as ledger,
+            AsyncExitStack() as stack,
         ):
             for attempt in earlier:
                 await ledger.record_attempt(attempt)
             keys = OpenRouterCredentials(api_key=SecretStr("a-key"), base_url=simulator.base_url)
-            run: Any = SimpleNamespace(task=task, ledger=ledger, credentials=keys, simulated=False)
+            services = Services(stack, ledger, task, "r", breaker=True)
+            run: Any = SimpleNamespace(task=task, ledger=ledger, credentials=keys, simulated=False, services=services)
             with disable_run_logger():
                 return (await select_model.fn(run, prompt, tried))[0], run.simulated
 
