@@ -55,7 +55,7 @@ bench-quota: $(READY) ## Count what eight processes on one account send in a tru
 	@.venv/bin/python benchmarks/quota.py
 
 .PHONY: bench-gateway
-bench-gateway: $(READY) ## Measure what the gateway and its ledger add to a call; two minutes on an idle machine
+bench-gateway: $(READY) ## Measure what the gateway and its ledger add to a call; takes three minutes
 	@.venv/bin/python benchmarks/gateway.py
 
 .PHONY: bench-selection

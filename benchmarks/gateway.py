@@ -38,7 +38,7 @@ from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.task import TaskLimits
 
 DIRECT, POSTGRESQL, SQLITE = "direct", "gateway, PostgreSQL", "gateway, SQLite"
-CALLS = {1: 100, 8: 240, 64: 640}
+CALLS = {1: 100, 8: 240, 64: 320}
 """How many calls a round makes, by how many callers make them at once."""
 
 ROUNDS = 6

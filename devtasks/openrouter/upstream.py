@@ -61,7 +61,6 @@ class Upstream:
             headers={"Authorization": f"Bearer {key.get_secret_value()}", **attribution()},
             timeout=httpx.Timeout(call_seconds, connect=CONNECT_SECONDS),
             transport=transport,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
         )
 
     async def __aenter__(self) -> Self:
