@@ -88,6 +88,7 @@ class Calls:
         self._on_wait: OnWait = _ignore
         self._on_move: OnMove = _ignore
         self._endings = set[asyncio.Task[None]]()
+        self._telling = set[asyncio.Task[None]]()
         self.usage = Usage()
         self.calls: list[LlmCall] = []
         self.rotations = 0
@@ -120,8 +121,7 @@ class Calls:
 
     async def settled(self) -> None:
         """Wait until the end of every call that was answered is in the ledger; no answer waits for that."""
-        if self._endings:
-            await asyncio.wait(self._endings)  # which, unlike gather, leaves them alone where the waiting is given up
+        await _wait_for(self._endings)
 
     async def answer(self, body: Json) -> Completion | Refusal:
         """Return what a model answers to a request; a refusal is kept as `refusal`."""
@@ -133,13 +133,14 @@ class Calls:
                 return answer
             if self._move_on(route, answer):
                 continue
-            await self.settled()  # the breaker reckons from the call's end, and would be shut for a moment longer
-            seconds = _patience(answer, datetime.now(UTC))
-            if answer.kind not in WAITED_OUT or seconds is None or waits == PATIENT_WAITS:
-                self.refusal = answer
-                return answer
-            waits += 1
-            await self._wait(seconds, f"until {route.model} may be asked again ({answer.kind})")
+            if answer.kind in WAITED_OUT and waits < PATIENT_WAITS:
+                await self.settled()  # the breaker reckons from the call's end, and would be shut for a moment longer
+                if (seconds := _patience(answer, datetime.now(UTC))) is not None:
+                    waits += 1
+                    await self._wait(seconds, f"until {route.model} may be asked again ({answer.kind})")
+                    continue
+            self.refusal = answer
+            return answer
 
     def _move_on(self, route: Route, refusal: Refusal) -> bool:
         """Move to the next model that may help, unless another call has moved; False where there is none."""
@@ -172,7 +173,7 @@ class Calls:
         await self._waiting.wait(seconds)
 
     async def _send(self, body: Json, route: Route) -> Completion | Refusal:
-        await self.settled()  # what the last call's end says to quota and breaker holds for this one
+        await _wait_for(self._telling)  # what they say to quota, budget and breaker holds for this call
         if refusal := self._over_limit():
             return refusal
         self.usage.llm_calls += 1  # before the wait for a place, or calls that wait together would all pass the limit
@@ -198,8 +199,10 @@ class Calls:
             self.calls.append(call)
             self._count(call)
             ending = asyncio.create_task(_write_down(route, permit, call, exchange))
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
+            tells = isinstance(exchange.answer, Refusal) or not price.is_zero(route.pricing)
+            for endings in (self._endings, self._telling) if tells else (self._endings,):
+                endings.add(ending)
+                ending.add_done_callback(endings.discard)
         return exchange.answer
 
     def _over_limit(self) -> Refusal | None:
@@ -263,6 +266,11 @@ def _ended(draft: LlmCall, route: Route, exchange: Exchange, seconds: float) -> 
         )
     logger.debug("call %d to %s: status %d, %.2f s", call.sequence, call.model_requested, call.status, seconds)
     return call
+
+
+async def _wait_for(endings: set[asyncio.Task[None]]) -> None:
+    if endings:
+        await asyncio.wait(endings)  # which, unlike gather, leaves them alone where the waiting is given up
 
 
 async def _write_down(route: Route, permit: Permit, call: LlmCall, exchange: Exchange) -> None:

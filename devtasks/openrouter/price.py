@@ -19,6 +19,11 @@ def is_free(model: str, pricing: Pricing | None) -> bool:
     return not (pricing.prompt or pricing.completion)
 
 
+def is_zero(pricing: Pricing | None) -> bool:
+    """Whether both prices are known, and zero."""
+    return pricing is not None and pricing.prompt == 0 and pricing.completion == 0
+
+
 def cost_usd(pricing: Pricing | None, prompt_tokens: int, completion_tokens: int) -> float | None:
     """Return the price of so many tokens, None where it is unknown."""
     if pricing is None or pricing.prompt is None or pricing.completion is None:
@@ -32,6 +37,8 @@ def bound_usd(pricing: Pricing | None, body: dict[str, Any]) -> float | None:
     A token is at least one byte of the request, so its bytes bound the prompt; the request's own bound on the answer
     bounds the rest.
     """
+    if is_zero(pricing):
+        return 0.0
     asked = [body.get(name) for name in ("max_tokens", "max_completion_tokens")]
     bounds = [value for value in asked if isinstance(value, int) and value > 0]
     prompt = len(json.dumps(body, ensure_ascii=False).encode(errors="replace"))

@@ -5,6 +5,7 @@ import socket
 import statistics
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -13,7 +14,10 @@ import pytest
 from gateways import ServiceGateway, gateway_to
 from pydantic import SecretStr
 
+from devtasks.metrics_collector import LlmCall
 from devtasks.openrouter.calls import PATIENT_WAITS, TRIES
+from devtasks.openrouter.client import Pricing
+from devtasks.openrouter.pacing import Permit, Trip, Unpaced
 from devtasks.openrouter.upstream import MAX_BODY
 from devtasks.recovery import FailureKind
 from devtasks.simulator import Scenario, Simulator
@@ -478,3 +482,49 @@ def test_a_service_that_quotes_the_key_does_not_give_it_away() -> None:
     assert KEY not in response.text
     assert gateway.refusal is not None
     assert gateway.refusal.message == "Incorrect API key provided: [the key]."
+
+
+class SlowEnd(Unpaced):
+    """Pacing that writes no end down before it is let."""
+
+    def __init__(self) -> None:
+        self.let = asyncio.Event()
+        self.written = 0
+
+    async def arrive(self, permit: Permit, call: LlmCall, trip: Trip) -> None:
+        await self.let.wait()
+        self.written += 1
+
+
+ZERO = Pricing(prompt=Decimal(0), completion=Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("answer", "pricing", "waits"),
+    [
+        pytest.param(completion(), ZERO, False, id="a-free-answer"),
+        pytest.param(completion(), Pricing(prompt=Decimal(1), completion=Decimal(1)), True, id="what-was-spent"),
+        pytest.param(completion(), None, True, id="a-cost-nobody-knows"),
+        pytest.param(failure(400), ZERO, True, id="a-refusal"),
+    ],
+)
+def test_a_call_waits_until_what_the_last_one_tells_of_quota_budget_or_breaker_is_written(
+    answer: httpx.Response, pricing: Pricing | None, waits: bool
+) -> None:
+    pacing = SlowEnd()
+
+    async def act(gateway: ServiceGateway) -> bool:
+        gateway.start(1, MODEL, pricing=pricing)
+        try:
+            async with asyncio.timeout(10):
+                await ask(gateway)
+            second = asyncio.create_task(ask(gateway))
+            done, _ = await asyncio.wait({second}, timeout=0.3 if waits else 10)
+            assert pacing.written == 0
+        finally:
+            pacing.let.set()
+        await second
+        return not done
+
+    assert through(Upstream(answer), act, pacing=pacing)[1] is waits
+    assert pacing.written == 2
