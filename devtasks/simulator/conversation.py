@@ -12,6 +12,11 @@ from devtasks.simulator.shapes import PROVIDER, Json, Refused, error
 
 CHARACTERS_PER_TOKEN = 4
 
+TASK_BEGINS = "--------------------- NEW TASK DESCRIPTION ---------------------\n"
+TASK_ENDS = "\n--------------------- END OF NEW TASK DESCRIPTION ---------------------"
+"""What OpenHands' prompt mode puts around the task, after an example of another one (openhands-sdk 1.34,
+`fn_call_examples` and `fn_call_converter`)."""
+
 
 class Message(BaseModel):
     """One message of the request; its content is a string, or a list of parts."""
@@ -47,8 +52,10 @@ class ChatRequest(BaseModel):
 
     @property
     def opening(self) -> str:
-        """The text of the first user message."""
-        return next((message.text for message in self.messages if message.role == "user"), "")
+        """The text of the first user message, without the example that OpenHands' prompt mode puts before it."""
+        said = next((message.text for message in self.messages if message.role == "user"), "")
+        _, example, task = said.partition(TASK_BEGINS)
+        return task.rpartition(TASK_ENDS)[0] if example and TASK_ENDS in task else said
 
     @property
     def turn(self) -> int:

@@ -209,12 +209,18 @@ def _null_content(completion: Json) -> Json:
 
 
 def _truncated_arguments(completion: Json) -> Json:
-    calls = completion["choices"][0]["message"].get("tool_calls")
-    if not calls:
+    choice = completion["choices"][0]
+    message = choice["message"]
+    if calls := message.get("tool_calls"):
+        function = calls[-1]["function"]
+        function["arguments"] = function["arguments"][: len(function["arguments"]) // 2]
+        choice |= {"finish_reason": "tool_calls", "native_finish_reason": "length"}
+    elif "<function=" in (message["content"] or ""):
+        before, opening, call = message["content"].rpartition("<function=")
+        message["content"] = before + opening + call[: len(call) // 2]
+        choice |= {"finish_reason": "length", "native_finish_reason": "length"}
+    else:
         raise Refused(error(400, "The scenario's fault truncated_arguments needs a turn with tool calls"))
-    function = calls[-1]["function"]
-    function["arguments"] = function["arguments"][: len(function["arguments"]) // 2]
-    completion["choices"][0] |= {"finish_reason": "tool_calls", "native_finish_reason": "length"}
     return completion
 
 

@@ -129,6 +129,41 @@ def test_a_model_without_tool_calls_works_by_words_alone(stage: Any) -> None:
     stage.play(act())
 
 
+def test_what_words_cannot_carry_is_lost_on_the_way_and_a_cut_call_is_told_to_the_model(stage: Any) -> None:
+    """How the SDK reads calls from text (1.34); docs/simulator.md and docs/model-selection.md say so."""
+
+    def write(name: str, text: str) -> dict[str, Any]:
+        path = str(stage.folder / "workspace" / name)
+        return {"name": "file_editor", "arguments": {"command": "create", "path": path, "file_text": text}}
+
+    turns = (
+        {"tool_calls": [write("tag.txt", "before</parameter>after")]},
+        {"tool_calls": [write("breaks.txt", "\n  one\n")]},
+        {"tool_calls": [write("first.txt", "1"), write("second.txt", "2")]},
+        {"tool_calls": [write("stopped.txt", "before</function>after")]},
+        {"tool_calls": [write("cut.txt", "0" * 400)], "fault": {"kind": "truncated_arguments"}},
+        {"finish": "Done."},
+    )
+
+    async def act() -> None:
+        task = {"match": "^Write files", "turns": list(turns)}
+        other = {"match": "numbers from 1 to 10", "turns": [{"finish": "That was the SDK's own example."}]}
+        async with scene(stage, supported_parameters=["max_tokens"], conversations=[other, task]) as on:
+            result = await on.agent("Write files.", native=False)
+            assert (result.status, result.final_message) == (AgentStatus.FINISHED, "Done.")
+            assert (on.workspace / "tag.txt").read_text() == "before"
+            assert (on.workspace / "breaks.txt").read_text() == "one"
+            assert (on.workspace / "first.txt").read_text() == "1"
+            lost = [on.workspace / name for name in ("second.txt", "stopped.txt", "cut.txt")]
+            assert not any(path.exists() for path in lost)
+            assert [call.error for call in on.gateway.calls] == [None] * len(turns)
+            told = [event["text"] for event in on.told("tool_error")]
+            assert len(told) == 2, "the stopped call and the cut one"
+            assert all("`file_text` is required" in text for text in told)
+
+    stage.play(act())
+
+
 def test_neither_token_nor_key_is_within_the_agent_s_reach(stage: Any) -> None:
     look = (
         "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' > processes; env > shell; echo ok"

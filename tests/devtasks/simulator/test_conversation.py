@@ -127,3 +127,27 @@ def test_stream_carries_the_same_answer_in_pieces(play, two_models, ask):
     assert len(calls) > 2
     assert ending["choices"][0]["finish_reason"] == "tool_calls"
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], whole.json()["usage"]["completion_tokens"])
+
+
+EXAMPLE = (
+    "USER: Create a list of numbers. Workspace: /example\nNEW\n"
+    "--------------------- NEW TASK DESCRIPTION ---------------------\n"
+    "{}"
+    "\n--------------------- END OF NEW TASK DESCRIPTION ---------------------\n\nPLEASE follow the format strictly!"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "opening"),
+    [
+        ("Write tests.", "Write tests."),
+        (EXAMPLE.format("Write tests.\nWorkspace: /a"), "Write tests.\nWorkspace: /a"),
+        (EXAMPLE.format(f"Write about {EXAMPLE.format('x')}"), f"Write about {EXAMPLE.format('x')}"),
+        ("--------------------- NEW TASK DESCRIPTION ---------------------\nno end", None),
+    ],
+    ids=["native", "prompt-mode", "a-task-that-quotes-the-marks", "half-a-frame"],
+)
+def test_opening_is_the_task_without_the_example_of_prompt_mode(said, opening):
+    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": said}]
+    chat = ChatRequest.model_validate({"model": "a/b", "messages": messages})
+    assert chat.opening == (said if opening is None else opening)

@@ -120,6 +120,19 @@ def test_a_model_without_tools_says_its_calls_in_words(play, make_scenario, ask,
     assert choice["message"]["content"].strip().endswith(end)
 
 
+def test_a_call_in_words_that_is_cut_short_ends_for_its_length(play, make_scenario, ask):
+    call = {"name": "terminal", "arguments": {"command": "echo " + "0" * 80}}
+    scenario = make_scenario(
+        supported_parameters=["max_tokens"],
+        faults=[{"kind": "truncated_arguments"}],
+        turns=[{"text": "I look.", "tool_calls": [call]}],
+    )
+    choice = play(scenario, lambda client, _: ask(client, stop=["</function"])).json()["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["content"].startswith("I look.\n<function=terminal>\n<parameter=command>")
+    assert "</parameter>" not in choice["message"]["content"]
+
+
 def test_unknown_path_has_the_error_shape_and_the_mark(play, two_models):
     response = play(two_models, lambda client, _: client.get("/generation"))
     assert response.status_code == 404
