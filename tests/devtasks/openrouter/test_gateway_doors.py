@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from gateways import ServiceGateway, gateway_to
 from pydantic import SecretStr
@@ -15,6 +16,7 @@ from pydantic import SecretStr
 from devtasks.openrouter import gateway as gateway_module
 from devtasks.openrouter.upstream import MAX_BODY
 from devtasks.simulator import Scenario, Simulator
+from devtasks.simulator.faults import FaultKind
 
 KEY = "sk-or-simulated-0123456789"
 MODEL = "acme/coder:free"
@@ -66,6 +68,10 @@ def bearer(token: str) -> dict[str, str]:
     [
         pytest.param(lambda token: {}, id="none"),
         pytest.param(lambda token: {"Authorization": token}, id="no-scheme"),
+        pytest.param(lambda token: {"Authorization": f"bearer {token}"}, id="other-scheme-case"),
+        pytest.param(lambda token: {"Authorization": f"Bearer  {token}"}, id="two-spaces"),
+        pytest.param(lambda token: {"Authorization": f"Bearer Bearer {token}"}, id="prefix-twice"),
+        pytest.param(lambda token: {"Authorization": f"Basic {token}"}, id="other-scheme"),
         pytest.param(lambda token: bearer(token[:-1]), id="shorter"),
         pytest.param(lambda token: bearer(token + "x"), id="longer"),
         pytest.param(lambda token: bearer(token.swapcase()), id="other-case"),
@@ -94,6 +100,10 @@ def test_only_the_run_s_token_opens_anything(headers: Callable[[str], dict[str, 
         ("GET", "/", 404),
         ("GET", "/api/v1/chat/completions", 405),
         ("TRACE", "/api/v1/chat/completions", 405),
+        ("OPTIONS", "/api/v1/chat/completions", 405),
+        ("HEAD", "/api/v1/models", 405),
+        ("GET", "/api/v1/models/", 404),
+        ("GET", "/api/v1/models%2f..%2fkey", 404),
         ("DELETE", "/api/v1/models", 405),
         ("POST", "/api/v1/chat/completions/..%2f..%2fkey", 404),
     ],
@@ -150,6 +160,22 @@ def test_headers_are_bounded(head: bytes) -> None:
             return await raw(gateway, b"POST /api/v1/chat/completions HTTP/1.1\r\n" + head + b"\r\n\r\n")
 
     assert asyncio.run(run()).split()[1] in (b"400", b"431")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"\x00\xff\x16\x03\x01\r\n\r\n", id="garbage-bytes"),
+        pytest.param(b"GET / HTTP/9.9\r\n\r\n", id="version"),
+        pytest.param(b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", id="length"),
+    ],
+)
+def test_what_is_no_http_is_refused(sent: bytes) -> None:
+    async def run() -> bytes:
+        async with opened() as (gateway, _):
+            return await raw(gateway, sent)
+
+    assert asyncio.run(run()).split()[1] == b"400"
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -219,6 +245,152 @@ def test_neither_key_nor_token_nor_words_are_logged_at_any_level(
 
     ask(act, reaches=sent, faults=[{"kind": fault}] if fault else [])
     assert any(record.name == "devtasks.openrouter.calls" for record in caplog.records), "the calls are logged"
-    logged = "\n".join(f"{record.getMessage()} {record.args} {record.exc_text or ''}" for record in caplog.records)
     for secret in (KEY, tokens[0], PROMPT, "the answer nobody may read"):
-        assert secret not in logged
+        assert secret not in _logged(caplog)
+
+
+# Every key of OpenRouter's that moves a call, spends money or has the service do more; all with a value that would.
+HARMFUL = {
+    "model": "acme/dear",
+    "models": ["acme/dear"],
+    "route": "fallback",
+    "provider": {"order": ["dear"], "allow_fallbacks": True},
+    "plugins": [{"id": "web"}],
+    "web_search_options": {"search_context_size": "high"},
+    "transforms": ["middle-out"],
+    "preset": "dear",
+    "service_tier": "priority",
+    "prediction": {"type": "content", "content": "x"},
+    "n": 8,
+    "modalities": ["image"],
+    "user": "someone",
+    "session_id": "another",
+    "metadata": {"a": "b"},
+    "trace": {"id": "x"},
+    "usage": {"include": True},
+    "stream_options": {"include_usage": True},
+    "extra_body": {"models": ["acme/dear"]},
+    "api_key": "another",
+    "api_base": "http://127.0.0.1:9/",
+}
+
+
+@pytest.mark.parametrize("key", HARMFUL)
+def test_a_key_that_could_cost_more_than_an_answer_stays_here(key: str) -> None:
+    sent: list[dict[str, Any]] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(200, json={"model": MODEL, "choices": [{"message": {"content": "Hello."}}]})
+
+    async def run() -> int:
+        upstream = {"transport": httpx.MockTransport(service)}
+        async with (
+            gateway_to("http://service.test/api/v1", SecretStr(KEY), MODEL, upstream=upstream) as gateway,
+            httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        ):
+            body = BODY | {key: HARMFUL[key]}
+            url = f"{gateway.base_url}/chat/completions?{key}=acme/dear"
+            return (await client.post(url, headers=bearer(gateway.token), json=body)).status_code
+
+    assert asyncio.run(run()) == 200
+    assert sent == [{"model": MODEL, **BODY}]
+
+
+def test_a_stream_is_refused() -> None:
+    async def act(client: httpx.AsyncClient, gateway: ServiceGateway) -> httpx.Response:
+        body = BODY | {"stream": True}
+        return await client.post(f"{gateway.base_url}/chat/completions", headers=bearer(gateway.token), json=body)
+
+    assert ask(act).status_code == 400
+
+
+def test_a_gzip_bomb_is_not_unpacked() -> None:
+    bomb = gzip.compress(b" " * (8 * MAX_BODY))
+    assert len(bomb) < MAX_BODY
+
+    async def act(client: httpx.AsyncClient, gateway: ServiceGateway) -> httpx.Response:
+        headers = bearer(gateway.token) | {"Content-Encoding": "gzip"}
+        return await client.post(f"{gateway.base_url}/chat/completions", headers=headers, content=bomb)
+
+    assert ask(act).status_code == 400
+
+
+def test_http_1_0_is_answered_and_only_with_the_token() -> None:
+    async def run() -> tuple[bytes, bytes]:
+        async with opened() as (gateway, _):
+            line = b"GET /api/v1/models HTTP/1.0\r\n"
+            key = f"Authorization: Bearer {gateway.token}\r\n\r\n".encode()
+            return await raw(gateway, line + b"\r\n"), await raw(gateway, line + key)
+
+    assert [line.split()[1] for line in asyncio.run(run())] == [b"401", b"200"]
+
+
+def test_only_loopback_is_listened_on_as_the_system_sees_it() -> None:
+    async def run() -> set[str]:
+        async with opened() as (gateway, _):
+            port = httpx.URL(gateway.base_url).port
+            listening = [c for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN]
+            return {connection.laddr.ip for connection in listening if connection.laddr.port == port}
+
+    assert asyncio.run(run()) == {"127.0.0.1"}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="aiohttp logs what it cannot parse; the gateway's AppRunner has to be given a silent `logger`"
+)
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        pytest.param(lambda token: f"{token} / HTTP/1.1\r\n\r\n", id="method"),
+        pytest.param(lambda token: f"GET /{token} HTTP/9.9\r\n\r\n", id="version"),
+        pytest.param(lambda token: f"GET / HTTP/1.1\r\nBearer {token}\r\n\r\n", id="header-without-colon"),
+        pytest.param(lambda token: f"GET / HTTP/1.1\r\nA: {token}\x00\r\n\r\n", id="header-with-nul"),
+        pytest.param(lambda token: f"GET / HTTP/1.1\r\nContent-Length: {token}\r\n\r\n", id="length"),
+    ],
+)
+def test_a_token_in_what_is_no_http_is_not_logged(
+    request_of: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(0)
+    for name in ("aiohttp", "aiohttp.server", "asyncio"):
+        caplog.set_level(1, name)
+    tokens: list[str] = []
+
+    async def run() -> None:
+        async with opened() as (gateway, _):
+            tokens.append(gateway.token)
+            await raw(gateway, request_of(gateway.token).encode())
+
+    asyncio.run(run())
+    assert tokens[0] not in _logged(caplog)
+
+
+QUICK = [kind for kind in FaultKind if kind not in (FaultKind.HANG, FaultKind.SLOW_KEEP_ALIVE)]
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_no_way_to_fail_logs_a_secret(kind: FaultKind, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    for name in ("httpx", "httpcore", "aiohttp", "devtasks"):
+        caplog.set_level(1, name)
+
+    async def run() -> str:
+        calls = [{"name": "terminal", "arguments": {"command": "the answer nobody may read"}}]
+        turns = [{"tool_calls": calls}]
+        async with (
+            opened(faults=[{"kind": kind}], conversations=[{"turns": turns}]) as (gateway, simulator),
+            httpx.AsyncClient(trust_env=False, timeout=20) as client,
+        ):
+            gateway.start(1, MODEL)
+            await client.post(f"{gateway.base_url}/chat/completions", headers=bearer(gateway.token), json=BODY)
+            assert simulator.requests
+            return gateway.token
+
+    token = asyncio.run(run())
+    for secret in (KEY, token, PROMPT, "the answer nobody may read"):
+        assert secret not in _logged(caplog)
+
+
+def _logged(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(f"{record.getMessage()} {record.args} {record.exc_text or ''}" for record in caplog.records)
