@@ -7,10 +7,12 @@ downstream parses prose.
 
 import asyncio
 import hmac
+import logging
 import secrets
 from typing import Any, Self, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from devtasks.openrouter.answers import Json, Refusal
 from devtasks.openrouter.calls import Calls
@@ -33,6 +35,15 @@ call to a model that costs money, or have the service do more than answer."""
 
 BODY_SECONDS = 30.0
 """How long a request may take to arrive; it comes from this machine."""
+
+
+def _is_readable(record: logging.LogRecord) -> bool:
+    """Whether a record is not about a request that aiohttp could not read, whose bytes it would log: the token's."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+logger = logging.getLogger(__name__)
+logger.addFilter(_is_readable)
 
 
 class Gateway(Calls):
@@ -60,7 +71,7 @@ class Gateway(Calls):
         app.router.add_get("/api/v1/models", self._models, allow_head=False)
         # aiohttp bounds a request's lines and headers at 8 KiB each; a compressed body would be one bomb.
         self._runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, auto_decompress=False, shutdown_timeout=1
+            app, access_log=None, logger=logger, handler_cancellation=True, auto_decompress=False, shutdown_timeout=1
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)

@@ -336,9 +336,6 @@ def test_only_loopback_is_listened_on_as_the_system_sees_it() -> None:
     assert asyncio.run(run()) == {"127.0.0.1"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="aiohttp logs what it cannot parse; the gateway's AppRunner has to be given a silent `logger`"
-)
 @pytest.mark.parametrize(
     "request_of",
     [
