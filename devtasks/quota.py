@@ -1,8 +1,9 @@
 """The account's budget, as values and pure decisions; the ledger keeps what they are decided from.
 
-A reservation is written before its call: reserved → sent → settled, or released where it was never sent. What was sent
-counts for ever, whatever became of it; what is only reserved counts until it expires. OpenRouter's windows are a minute
-that slides and a day of UTC (reference: 20 requests a minute, 50 or 1,000 free ones a day, for the whole account).
+A call's reservation is written at the last moment, when its connection stands and its first byte is about to leave: so
+none is ever left over by a call that could not be sent, and what is written counts for ever, whatever became of it.
+OpenRouter's windows are a minute that slides and a day of UTC (reference: 20 requests a minute, 50 or 1,000 free ones a
+day, for the whole account).
 """
 
 from collections.abc import Sequence
@@ -16,10 +17,6 @@ DEPARTURE_SECONDS = 1.0
 TRANSIT_SECONDS = 1.0
 """What a request may travel until OpenRouter counts it: an assumption, some five times a round trip across an ocean."""
 
-RESERVATION_SECONDS = 30.0
-"""How long a reservation counts that was not sent: more than a connection may take (10 s), well below a minute."""
-
-
 ARRIVAL = timedelta(minutes=5)
 """A call that was sent so long ago has arrived or never will: it is bounded by 180 s, and its process may be dead."""
 
@@ -27,10 +24,8 @@ ARRIVAL = timedelta(minutes=5)
 class ReservationState(StrEnum):
     """Where a reservation stands; `sent` also stands for one whose answer never came."""
 
-    RESERVED = "reserved"
     SENT = "sent"
     SETTLED = "settled"
-    RELEASED = "released"
 
 
 @dataclass(frozen=True)
@@ -93,9 +88,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Granted:
-    """The call may be sent; `reservation` is the id to mark and settle it by."""
+    """The call may be sent; `reservation` is the id to settle it by, `trial` that its model's breaker waits for it."""
 
     reservation: str
+    trial: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,33 +121,35 @@ class OverBudget:
     limit_usd: float
 
 
-Answer = Granted | MinuteFull | DayExhausted | OverBudget
-
-
 @dataclass(frozen=True)
 class Standing:
-    """What the ledger holds of an account: when its minute's last place was taken, and the day's count and limit.
+    """What the ledger holds of an account: when each further call's place was taken, and the day's count and limit.
 
-    That is the time of the newest call but `requests_per_minute` less one, None where the minute has a place left.
-    `blocked_until` and `exhausted_until` are what the service itself said in a refusal.
+    The former is the time of the newest call but `requests_per_minute` less one (for the second call: less two, and so
+    on), None where the minute has a place left. `blocked_until` and `exhausted_until` are what the service itself said
+    in a refusal.
     """
 
-    filled_at: datetime | None
+    taken_at: Sequence[datetime | None]
     used_today: int
     day_limit: int | None
     blocked_until: datetime | None = None
     exhausted_until: datetime | None = None
 
 
-def decide(now: datetime, limits: AccountLimits, standing: Standing) -> MinuteFull | DayExhausted | None:
-    """Return what stands against one more call, None if nothing does."""
+def decide(
+    now: datetime, limits: AccountLimits, standing: Standing, granted: int = 0
+) -> MinuteFull | DayExhausted | None:
+    """Return what stands against one more call after so many that were granted since, None if nothing does."""
     day_limits = [limit for limit in (limits.requests_per_day, standing.day_limit) if limit is not None]
     day_limit = min(day_limits, default=None)
+    used = standing.used_today + granted
     if standing.exhausted_until and now < standing.exhausted_until:
-        return DayExhausted(standing.exhausted_until, standing.used_today, day_limit)
-    if day_limit is not None and standing.used_today >= day_limit:
-        return DayExhausted(next_day(now), standing.used_today, day_limit)
-    room_at = standing.filled_at + limits.window if standing.filled_at else now
+        return DayExhausted(standing.exhausted_until, used, day_limit)
+    if day_limit is not None and used >= day_limit:
+        return DayExhausted(next_day(now), used, day_limit)
+    taken_at = standing.taken_at[granted]
+    room_at = taken_at + limits.window if taken_at else now
     free_at = max(room_at, standing.blocked_until or now)
     return MinuteFull(free_at, (free_at - now).total_seconds()) if free_at > now else None
 
@@ -163,6 +161,18 @@ def corrected(known: int, used: int, arrived: int, ours: int) -> int:
     something between the two for anybody else. Less than nothing says that it does not count all that reached it.
     """
     return min(max(known, used - ours), used - arrived)
+
+
+def places(
+    newest_first: Sequence[datetime], skipped: int, limit: int, calls: int, now: datetime
+) -> tuple[datetime | None, ...]:
+    """Return for each of so many further calls when the place it needs was taken, None where one is free.
+
+    `newest_first` are the times of the minute's calls but for the `skipped` newest; further calls take theirs `now`.
+    """
+    needed = (limit - 1 - further for further in range(calls))
+    taken = dict(enumerate(newest_first, skipped))
+    return tuple(now if index < 0 else taken.get(index) for index in needed)
 
 
 def over_budget(order: Order, limits: Sequence[tuple[str, float | None, float]]) -> OverBudget | None:

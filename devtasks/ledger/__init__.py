@@ -5,10 +5,10 @@ It keeps what was measured (attempts, calls), the account's quota, the models' c
 
 from devtasks.ledger.catalogue_cache import CachedCatalogue, Catalogues
 from devtasks.ledger.columns import metadata
-from devtasks.ledger.passages import Ended, Lapsed, Passages
+from devtasks.ledger.passages import Answer, Ended, Leaving, Passages
 from devtasks.ledger.quota import Arrived, DayUse
 
-__all__ = ["Arrived", "CachedCatalogue", "DayUse", "Ended", "Lapsed", "Ledger", "metadata"]
+__all__ = ["Answer", "Arrived", "CachedCatalogue", "DayUse", "Ended", "Leaving", "Ledger", "metadata"]
 
 
 class Ledger(Passages, Catalogues):

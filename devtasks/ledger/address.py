@@ -8,8 +8,8 @@ from sqlalchemy.exc import ArgumentError
 from devtasks.errors import InvalidInput
 
 _DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
@@ -17,7 +17,7 @@ _DRIVERS = {
 
 
 def parse(raw: str) -> URL:
-    """Return the URL with the async driver's name; raise InvalidInput where the ledger cannot be kept there."""
+    """Return the URL with this project's driver; raise InvalidInput where the ledger cannot be kept there."""
     refusal = InvalidInput(
         "DEVTASKS_DATABASE_URL",
         without_password(raw),

@@ -1,10 +1,12 @@
 """The models' circuit breakers, shared by every process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import reduce
+from itertools import groupby
+from operator import itemgetter
 
-from sqlalchemy import bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, bindparam, select
 
 from devtasks.circuit_breaker import Admitted, Breaker, CallEnd, CoolingUntil, State, admit, observe, ready_again
 from devtasks.ledger.columns import table
@@ -28,33 +30,31 @@ class Breakers(Database):
 
     async def admit_model(self, service: str, model: str, at: datetime) -> Admitted | CoolingUntil:
         """Ask for passage of one call; of many that ask at once after a cooldown, exactly one is the trial."""
-        async with self._writing() as connection:
-            return await self._admit_model(connection, service, model, at)
+        return await self._writing(lambda connection: self._admit_model(connection, service, model, at))
 
     async def observe_model(self, service: str, model: str, end: CallEnd) -> None:
         """Tell the breaker how a call that was let through has ended."""
-        async with self._writing() as connection:
-            await self._observe_model(connection, service, model, end)
+        await self._writing(lambda connection: self._observe_models(connection, [(service, model, end)]))
 
-    async def _admit_model(
-        self, connection: AsyncConnection, service: str, model: str, at: datetime
-    ) -> Admitted | CoolingUntil:
-        seen = await _seen(connection, service, model)
+    def _admit_model(self, connection: Connection, service: str, model: str, at: datetime) -> Admitted | CoolingUntil:
+        seen = _seen(connection, service, model)
         after, answer = admit(seen, at)
         if after == seen:  # which needs no lock
             return answer
-        before, _ = await self._locked_row(connection, _breakers, seen)
+        before, _ = self._locked_row(connection, _breakers, seen)
         after, answer = admit(before, at)
-        await self._replace(connection, _breakers, [after])
+        self._replace(connection, _breakers, [after])
         return answer
 
-    async def _observe_model(self, connection: AsyncConnection, service: str, model: str, end: CallEnd) -> None:
-        seen = await _seen(connection, service, model)
-        if observe(seen, end) != seen:
-            before, _ = await self._locked_row(connection, _breakers, seen)
-            await self._replace(connection, _breakers, [observe(before, end)])
+    def _observe_models(self, connection: Connection, ends: Sequence[tuple[str, str, CallEnd]]) -> None:
+        by_model = groupby(sorted(ends, key=itemgetter(0, 1)), key=itemgetter(0, 1))
+        for (service, model), each in by_model:
+            seen, signals = _seen(connection, service, model), [end for *_, end in each]
+            if reduce(observe, signals, seen) != seen:
+                before, _ = self._locked_row(connection, _breakers, seen)
+                self._replace(connection, _breakers, [reduce(observe, signals, before)])
 
 
-async def _seen(connection: AsyncConnection, service: str, model: str) -> Breaker:
-    row = (await connection.execute(_BREAKER, {"service": service, "model_id": model})).one_or_none()
+def _seen(connection: Connection, service: str, model: str) -> Breaker:
+    row = connection.execute(_BREAKER, {"service": service, "model_id": model}).one_or_none()
     return Breaker(*row) if row else Breaker(service, model)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from devtasks.ledger.columns import table
 from devtasks.ledger.database import Database
@@ -37,8 +37,11 @@ class Catalogues(Database):
 
     async def cache_catalogue(self, address: str, document: str, at: datetime) -> None:
         """Store the document that was fetched from this address, in place of the one before unless that is newer."""
-        async with self._writing() as connection:
-            entry = _Entry(address, document, at)
-            stored, _ = await self._locked_row(connection, _catalogues, entry)
+        entry = _Entry(address, document, at)
+
+        def cache(connection: Connection) -> None:
+            stored, _ = self._locked_row(connection, _catalogues, entry)
             if stored.fetched_at <= at:
-                await self._replace(connection, _catalogues, [entry])
+                self._replace(connection, _catalogues, [entry])
+
+        await self._writing(cache)

@@ -2,18 +2,33 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import DateTime, Executable, Select, Table, bindparam, event, func, null, select, text
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Engine,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    null,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
@@ -40,13 +55,17 @@ _UPGRADE_LOCKS = {
 class Database:
     """An open database with the ledger's schema; what is stored where is its subclasses' business.
 
+    What is done in one transaction is a function of its connection. PostgreSQL's driver runs it in the event loop,
+    SQLite's as a whole in a thread: to change threads for each statement took longer than the statements.
+
     Every method raises ServiceUnreachable when the database went away or stays locked, and LedgerError when it refuses.
     """
 
-    def __init__(self, engine: AsyncEngine, address: str, now: Clock | None) -> None:
+    def __init__(self, engine: Engine | AsyncEngine, address: str, now: Clock | None) -> None:
         self._engine = engine
         self._address = address
         self._clock = now
+        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ledger")
         # SQLite has no queue: whoever finds the file locked sleeps and looks again, so a process's own calls line up.
         self._turn = asyncio.Lock() if self._is_sqlite else nullcontext()
 
@@ -56,93 +75,103 @@ class Database:
         """Connect, bring the schema to this version, and close every connection at the end.
 
         `url` is `sqlite:///FILE` (its folder is made) or `postgresql://...`, also over a Unix socket
-        (`postgresql://USER@/NAME?host=FOLDER`), with or without the async driver's name. `now` is the clock of the
+        (`postgresql://USER@/NAME?host=FOLDER`), with or without the driver's name. `now` is the clock of the
         quota's windows; by default PostgreSQL's own, which all machines share, and this machine's beside a file.
         Raises InvalidInput for any other URL, ServiceUnreachable when nothing answers there, and LedgerError when
         the schema is of a newer version.
         """
         parsed, address = parse(url), without_password(url)
         dialect = parsed.get_backend_name()
-        engine = create_async_engine(parsed, connect_args=CONNECT_ARGS[dialect], pool_size=CONNECTIONS, max_overflow=0)
+        create = create_engine if dialect == "sqlite" else create_async_engine
+        engine = create(parsed, connect_args=CONNECT_ARGS[dialect], pool_size=CONNECTIONS, max_overflow=0)
         for name, listener in _LISTENERS[dialect].items():
-            event.listen(engine.sync_engine, name, listener)
+            event.listen(engine if isinstance(engine, Engine) else engine.sync_engine, name, listener)
         database = cls(engine, address, now)
         try:
             if dialect == "sqlite":
                 database._make_file(Path(parsed.database or ""))
-            if await database._revision() != migrations.HEAD:
+            if await database._reading(_revision) != migrations.HEAD:
                 await database._upgrade()
             yield database
         finally:
-            await engine.dispose()
+            await database._close()
 
     @property
     def _is_sqlite(self) -> bool:
-        return self._engine.dialect.name == "sqlite"
+        return isinstance(self._engine, Engine)
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncGenerator[AsyncConnection]:
-        """Yield a connection in a transaction, which is rolled back where an error leaves it."""
-        async with self._turn, self._connect() as connection, connection.begin():
-            if self._is_sqlite:  # or a transaction that read first fails at once where another process writes
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
+    async def _writing[Result](self, work: Callable[[Connection], Result]) -> Result:
+        """Return what `work` returns, in a transaction that is rolled back where an error leaves it."""
 
-    async def _replace(self, connection: AsyncConnection, table: Table, records: Sequence[Any]) -> None:
+        def transaction(connection: Connection) -> Result:
+            with connection.begin():
+                if self._is_sqlite:  # or a transaction that read first fails at once where another process writes
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return work(connection)
+
+        async with self._turn:
+            return await self._reading(transaction)
+
+    async def _reading[Result](self, work: Callable[[Connection], Result]) -> Result:
+        """Return what `work` returns; whatever goes wrong is this project's error."""
+        if isinstance(self._engine, Engine):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._read_here, self._engine, work)
+        async with AsyncExitStack() as stack:
+            with self._connecting():
+                connection = await stack.enter_async_context(self._engine.connect())
+            with self._working():
+                return await connection.run_sync(work)
+
+    def _read_here[Result](self, engine: Engine, work: Callable[[Connection], Result]) -> Result:
+        with ExitStack() as stack:
+            with self._connecting():
+                connection = stack.enter_context(engine.connect())
+            with self._working():
+                return work(connection)
+
+    def _replace(self, connection: Connection, table: Table, records: Sequence[Any]) -> None:
         """Store the records, each in place of what was stored under its key."""
         if records:
-            rows = [_row(record) for record in records]
-            await connection.execute(_upsert(self._engine.dialect.name, table), rows if len(rows) > 1 else rows[0])
+            connection.execute(_upsert(connection.dialect.name, table), rows_of(records))
 
-    async def _locked_row[Record](
-        self, connection: AsyncConnection, table: Table, fresh: Record
-    ) -> tuple[Record, datetime]:
+    def _locked_row[Record](self, connection: Connection, table: Table, fresh: Record) -> tuple[Record, datetime]:
         """Return the record under the key of `fresh`, and the time since which nobody else can change it.
 
         Nobody can until this transaction's end. Where there is none yet, `fresh` is stored and returned.
         """
-        query, row = _lock(self._engine.dialect.name, table), _row(fresh)
+        query, row = _lock(connection.dialect.name, table), _row(fresh)
         key = {column.name: row[column.name] for column in table.primary_key}
-        found = (await connection.execute(query, key)).one_or_none()
+        found = connection.execute(query, key).one_or_none()
         if found is None:
-            await connection.execute(_INSERTS[self._engine.dialect.name](table).on_conflict_do_nothing(), row)
-            found = (await connection.execute(query, key)).one()
+            connection.execute(_INSERTS[connection.dialect.name](table).on_conflict_do_nothing(), row)
+            found = connection.execute(query, key).one()
         *values, moment = found
         now = self._clock() if self._clock else moment or datetime.now(UTC)
         return type(fresh)(*values), now.astimezone(UTC)
 
     async def _fetch[Record](self, record: type[Record], query: Select[Any]) -> tuple[Record, ...]:
-        async with self._connect() as connection:
-            rows = (await connection.execute(query)).mappings()
-            return tuple(record(**row) for row in rows)
+        rows = await self._reading(lambda connection: connection.execute(query).mappings().all())
+        return tuple(record(**row) for row in rows)
 
-    @asynccontextmanager
-    async def _connect(self) -> AsyncGenerator[AsyncConnection]:
-        """Yield a connection whose errors are this project's."""
-        async with AsyncExitStack() as stack:
-            try:
-                connection = await stack.enter_async_context(self._engine.connect())
-            except TypeError as error:  # an unknown option in the URL's query becomes an unknown argument of the driver
-                raise InvalidInput("DEVTASKS_DATABASE_URL", self._address, f"the driver's options: {error}") from None
-            except Exception as error:
-                raise self._unreachable(error) from error
-            try:
-                yield connection
-            except OSError as error:
-                raise self._unreachable(error) from error
-            except DBAPIError as error:
-                if _is_passing(error):
-                    raise self._unreachable(error) from error
-                raise LedgerError(f"the ledger at {self._address} refused: {error.orig}") from error
+    @contextmanager
+    def _connecting(self) -> Generator[None]:
+        try:
+            yield
+        except TypeError as error:  # an unknown option in the URL's query becomes an unknown argument of the driver
+            raise InvalidInput("DEVTASKS_DATABASE_URL", self._address, f"the driver's options: {error}") from None
+        except Exception as error:
+            raise self._unreachable(error) from error
 
-    async def _revision(self) -> str | None:
-        async with self._connect() as connection:
-            try:
-                return await connection.scalar(text("SELECT version_num FROM alembic_version"))
-            except DBAPIError as error:
-                if _is_missing_table(error):
-                    return None
-                raise
+    @contextmanager
+    def _working(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._unreachable(error) from error
+        except DBAPIError as error:
+            if _is_passing(error):
+                raise self._unreachable(error) from error
+            raise LedgerError(f"the ledger at {self._address} refused: {error.orig}") from error
 
     # SQLite does not wait, but fails at once, where two processes switch the same file to WAL.
     @retry(
@@ -152,10 +181,20 @@ class Database:
         reraise=True,
     )
     async def _upgrade(self) -> None:
-        async with self._connect() as connection, connection.begin():
-            for statement in _UPGRADE_LOCKS[self._engine.dialect.name]:
-                await connection.exec_driver_sql(statement)
-            await connection.run_sync(migrations.upgrade)
+        def upgrade(connection: Connection) -> None:
+            with connection.begin():
+                for statement in _UPGRADE_LOCKS[connection.dialect.name]:
+                    connection.exec_driver_sql(statement)
+                migrations.upgrade(connection)
+
+        await self._reading(upgrade)
+
+    async def _close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        if isinstance(self._engine, Engine):
+            self._engine.dispose()
+        else:
+            await self._engine.dispose()
 
     def _make_file(self, path: Path) -> None:
         try:
@@ -205,6 +244,21 @@ _LISTENERS: dict[str, dict[str, Callable[..., None]]] = {
     "sqlite": {"connect": _spare_syncs},
     "postgresql": {"checkout": _replace_dropped},
 }
+
+
+def rows_of(records: Sequence[Any]) -> list[dict[str, Any]] | dict[str, Any]:
+    """Return the records as a statement's parameters: one alone as itself, which takes the drivers fewer steps."""
+    rows = [_row(record) for record in records]
+    return rows if len(rows) > 1 else rows[0]
+
+
+def _revision(connection: Connection) -> str | None:
+    try:
+        return connection.scalar(text("SELECT version_num FROM alembic_version"))
+    except DBAPIError as error:
+        if _is_missing_table(error):
+            return None
+        raise
 
 
 def _row(record: Any) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Index, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Index, or_, select
 
 from devtasks.ledger.columns import table
 from devtasks.ledger.database import Database
@@ -23,13 +22,11 @@ class Measurements(Database):
 
     async def record_attempt(self, metrics: ExecutionMetrics) -> None:
         """Store the attempt, in place of what was stored for the same run and number."""
-        async with self._writing() as connection:
-            await self._replace(connection, _attempts, [metrics])
+        await self._writing(lambda connection: self._replace(connection, _attempts, [metrics]))
 
     async def record_calls(self, calls: Sequence[LlmCall]) -> None:
         """Store the calls, all or none, each in place of what was stored for the same run, attempt and sequence."""
-        async with self._writing() as connection:
-            await self._replace_calls(connection, calls)
+        await self._writing(lambda connection: self._replace_calls(connection, calls))
 
     async def attempts(
         self, flow_run_id: str | None = None, since: datetime | None = None, include_simulated: bool = True
@@ -76,5 +73,5 @@ class Measurements(Database):
             for attempt in await self._fetch(ExecutionMetrics, query)
         ]
 
-    async def _replace_calls(self, connection: AsyncConnection, calls: Sequence[LlmCall]) -> None:
-        await self._replace(connection, _llm_calls, calls)
+    def _replace_calls(self, connection: Connection, calls: Sequence[LlmCall]) -> None:
+        self._replace(connection, _llm_calls, calls)

@@ -1,73 +1,96 @@
-"""A call's way through the ledger: reserved, sent, ended. Each step is one transaction over all it concerns."""
+"""A call's way through the ledger: sent, ended. Each step is one transaction, over as many calls as stand at it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from sqlalchemy import Connection
 
 from devtasks.circuit_breaker import Admitted, CallEnd, CoolingUntil
 from devtasks.ledger.breakers import Breakers
 from devtasks.ledger.measurements import Measurements
-from devtasks.ledger.quota import Quota, release, settle
+from devtasks.ledger.quota import Quota, settle
 from devtasks.metrics_collector import LlmCall
-from devtasks.quota import Order
+from devtasks.quota import AccountLimits, Budgets, DayExhausted, Granted, MinuteFull, Order, OverBudget
+
+Answer = Granted | MinuteFull | DayExhausted | OverBudget | CoolingUntil
 
 
 @dataclass(frozen=True)
-class Lapsed:
-    """The reservation had expired before the call could be sent; it has to be made again."""
+class Leaving:
+    """A call that is about to leave; `breaker_at` is the time for its model's breaker, None to leave that alone."""
+
+    order: Order
+    call: LlmCall
+    breaker_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a sent call ended: whether the service answered at all, and for how much (None: not known)."""
+    """How a call ended: whether the service answered at all, and for how much (None: not known).
 
-    answered: bool
-    cost_usd: float | None
+    One that was never sent has no reservation. `account_until` is when the service takes the account's calls again,
+    `for_the_day` whether that is the day's refusal.
+    """
+
+    call: LlmCall
+    reservation: str | None
+    answered: bool = False
+    cost_usd: float | None = None
     breaker: CallEnd | None = None
     account_until: datetime | None = None
     for_the_day: bool = False
 
 
 class Passages(Quota, Breakers, Measurements):
-    """What the gateway writes of each call, before its first byte leaves and when it has ended."""
+    """What the gateway writes of calls, before their first byte leaves and when they have ended."""
 
-    async def depart(
-        self, order: Order, reservation: str, call: LlmCall, *, breaker_at: datetime | None
-    ) -> Admitted | CoolingUntil | Lapsed:
-        """Mark the call as sent and write its row; from then on it counts, whatever becomes of this process.
+    async def depart(self, departures: Sequence[Leaving], limits: AccountLimits, budgets: Budgets) -> Sequence[Answer]:
+        """Reserve calls of one run to one account, and write their rows; or say what stands against each.
 
-        `breaker_at` is the time for the model's breaker, None to leave that alone. A call that is not let through
-        gives its reservation back.
+        Those that are granted count from now on, whatever becomes of this process.
         """
-        async with self._writing() as connection:
-            if not await self._mark_sent(connection, order.account, reservation):
-                return Lapsed()
-            answer: Admitted | CoolingUntil = Admitted(trial=False)
-            if breaker_at:
-                answer = await self._admit_model(connection, order.service, call.model_requested, breaker_at)
-            if isinstance(answer, CoolingUntil):
-                await release(connection, reservation)
-            else:
-                await self._replace_calls(connection, [call])
-            return answer
 
-    async def redepart(self, account: str, reservation: str) -> None:
-        """Mark a call that was held up on its way out as sent now."""
-        async with self._writing() as connection:
-            await self._mark_sent(connection, account, reservation)
+        def reserve(connection: Connection) -> Sequence[Answer]:
+            counter = self._counter(connection, [each.order for each in departures], limits, budgets)
+            answers, let_through = dict[int, Answer](), set[str]()
+            # By model, so that nobody waits for breakers in another order.
+            for number, each in sorted(enumerate(departures), key=lambda pair: pair[1].call.model_requested):
+                order, model, passage = each.order, each.call.model_requested, Admitted(trial=False)
+                if refusal := counter.against(order):
+                    answers[number] = refusal
+                    continue
+                if each.breaker_at and model not in let_through:
+                    passage = self._admit_model(connection, order.service, model, each.breaker_at)
+                if isinstance(passage, CoolingUntil):
+                    answers[number] = passage
+                    continue
+                if not passage.trial:
+                    let_through.add(model)
+                answers[number] = counter.grant(order, trial=passage.trial)
+            counter.write()
+            self._replace_calls(
+                connection,
+                [each.call for number, each in enumerate(departures) if isinstance(answers[number], Granted)],
+            )
+            return [answer for _, answer in sorted(answers.items())]
 
-    async def arrive(self, order: Order, reservation: str, call: LlmCall, end: Ended) -> None:
-        """Write how the call ended; one that was sent and not answered goes on counting, at its bound."""
-        async with self._writing() as connection:
-            if end.account_until:
-                await self._block(connection, order.account, end.account_until, day=end.for_the_day)
-            if end.answered:
-                await settle(connection, reservation, end.cost_usd)
-            if end.breaker:
-                await self._observe_model(connection, order.service, call.model_requested, end.breaker)
-            await self._replace_calls(connection, [call])
+        return await self._writing(reserve)
 
-    async def turn_back(self, reservation: str, call: LlmCall) -> None:
-        """Write a call that could not be sent, and give its reservation back."""
-        async with self._writing() as connection:
-            await release(connection, reservation)
-            await self._replace_calls(connection, [call])
+    async def redepart(self, account: str, reservations: Sequence[str]) -> None:
+        """Let calls that were held up on their way out count from now."""
+        await self._writing(lambda connection: self._mark_again(connection, account, reservations))
+
+    async def arrive(self, order: Order, ends: Sequence[Ended]) -> None:
+        """Write how calls to one account ended; one that was sent and not answered goes on counting, at its bound."""
+
+        def write(connection: Connection) -> None:
+            for each in ends:
+                if each.account_until:
+                    self._block(connection, order.account, each.account_until, day=each.for_the_day)
+            settle(connection, {each.reservation: each.cost_usd for each in ends if each.reservation and each.answered})
+            told = [(order.service, each.call.model_requested, each.breaker) for each in ends if each.breaker]
+            self._observe_models(connection, told)
+            self._replace_calls(connection, [each.call for each in ends])
+
+        await self._writing(write)

@@ -3,39 +3,34 @@
 Whatever is decided about an account is decided while its row is locked, so that no two processes take the last place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
+    Connection,
     Index,
-    Select,
     and_,
     bindparam,
     func,
     insert,
     literal,
-    null,
     or_,
     select,
+    true,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from devtasks.ledger.columns import table
-from devtasks.ledger.database import Database
+from devtasks.ledger.database import Database, rows_of
 from devtasks.quota import (
     ARRIVAL,
     DEPARTURE_SECONDS,
-    RESERVATION_SECONDS,
     TRANSIT_SECONDS,
     AccountLimits,
-    Answer,
     Budgets,
     DayExhausted,
     Granted,
@@ -48,6 +43,7 @@ from devtasks.quota import (
     day_of,
     decide,
     over_budget,
+    places,
 )
 
 
@@ -66,7 +62,7 @@ class _Account:
 
 @dataclass(frozen=True)
 class _Reservation:
-    """One call's reservation; `counted_at` is when it was marked as sent, before that when it was made.
+    """One call's reservation; `counted_at` is when it was sent.
 
     `windowed` says whether it counts in the account's minute and day; `cost_usd` is None until it is known.
     """
@@ -79,7 +75,6 @@ class _Reservation:
     windowed: bool
     state: ReservationState
     counted_at: datetime
-    expires_at: datetime
     bound_usd: float | None
     cost_usd: float | None = None
 
@@ -112,84 +107,47 @@ Index("ix_quota_reservations_batch", _r.batch)
 _LATE = timedelta(seconds=DEPARTURE_SECONDS + TRANSIT_SECONDS)
 
 
-def _counts(now: datetime | BindParameter[Any]) -> ColumnElement[bool]:
-    """What was sent counts, answered or not; what is only reserved counts until it lapses."""
-    sent = _r.state.in_((ReservationState.SENT, ReservationState.SETTLED))
-    return or_(sent, and_(_r.state == ReservationState.RESERVED, _r.expires_at > now))
-
-
-@cache
-def _standing(*, minute: bool, day: bool) -> Select[Any, Any]:
-    """Return the query for when the minute's last place was taken, and for the count of the day.
-
-    Calls sent just before midnight may have arrived after it, and count on both days.
-    """
-    counted = _r.account == bindparam("of_account"), _r.windowed, _counts(bindparam("now"))
-    in_minute = select(_r.counted_at).where(*counted, _r.counted_at > bindparam("minute_begins"))
-    newest_first = in_minute.order_by(_r.counted_at.desc())
-    filled_at = newest_first.offset(bindparam("before_the_last")).limit(1).scalar_subquery()
-    today = select(func.count()).where(*counted, _r.counted_at >= bindparam("day_begins")).scalar_subquery()
-    return select(filled_at if minute else null(), today if day else literal(0))
-
+_IS_COUNTED = _r.account == bindparam("of_account"), _r.windowed
+_TODAY = select(func.count()).where(*_IS_COUNTED, _r.counted_at >= bindparam("day_begins"))
+_IN_MINUTE = select(_r.counted_at).where(*_IS_COUNTED, _r.counted_at > bindparam("minute_begins"))
+_TAKEN = _IN_MINUTE.order_by(_r.counted_at.desc()).offset(bindparam("skipped")).limit(bindparam("calls")).subquery()
 
 # Each call's statements are built once: to build one takes longer than to run it.
+_STANDING = select(_TODAY.scalar_subquery(), _TAKEN.c.counted_at).select_from(
+    select(literal(1)).subquery().outerjoin(_TAKEN, true())
+)
 _RESERVE = insert(_reservations)
 _IS_IT = _r.id == bindparam("reservation")
-_ALIVE = or_(
-    _r.state == ReservationState.SENT, and_(_r.state == ReservationState.RESERVED, _r.expires_at > bindparam("now"))
-)
-_MARK_SENT = (
-    update(_reservations).where(_IS_IT, _ALIVE).values(state=ReservationState.SENT, counted_at=bindparam("now"))
-)
-_RELEASE = update(_reservations).where(_IS_IT).values(state=ReservationState.RELEASED)
+_MARK = update(_reservations).where(_IS_IT).values(counted_at=bindparam("now"))
 _SETTLE = update(_reservations).where(_IS_IT).values(state=ReservationState.SETTLED, cost_usd=bindparam("cost"))
 
 
 class Quota(Database):
-    """Reservations of calls, in the account's windows and within its money limits."""
+    """The account's windows and money limits, and what the service said of them."""
 
-    async def reserve(self, order: Order, limits: AccountLimits, budgets: Budgets) -> Answer:
-        """Reserve one call, or return what stands against it; a reservation lapses after RESERVATION_SECONDS."""
-        async with self._writing() as connection:
-            account, now = await self._account(connection, order.account)
-            if refusal := await _against(connection, order, limits, budgets, account=account, now=now):
-                return refusal
-            reservation = _Reservation(
-                id=uuid4().hex,
-                account=order.account,
-                flow_run_id=order.flow_run_id,
-                batch=order.batch,
-                model=order.model,
-                windowed=order.windowed,
-                state=ReservationState.RESERVED,
-                counted_at=now,
-                expires_at=now + timedelta(seconds=RESERVATION_SECONDS),
-                bound_usd=order.bound_usd,
-            )
-            await connection.execute(_RESERVE, vars(reservation))
-            return Granted(reservation.id)
-
-    async def standing_against(self, order: Order, limits: AccountLimits) -> Answer | None:
+    async def standing_against(self, order: Order, limits: AccountLimits) -> MinuteFull | DayExhausted | None:
         """Return what stands against one more call now, None where it would be granted; nothing is reserved."""
-        async with self._writing() as connection:
-            account, now = await self._account(connection, order.account)
-            return await _against(connection, order, limits, Budgets(), account=account, now=now)
 
-    async def release(self, reservation: str) -> None:
-        """Give back a reservation that was not sent."""
-        async with self._writing() as connection:
-            await release(connection, reservation)
+        def look(connection: Connection) -> MinuteFull | DayExhausted | None:
+            account, now = self._account(connection, order.account)
+            return decide(now, limits, _standing(connection, account, limits, now, calls=1))
+
+        return await self._writing(look)
 
     async def day_use(self, account: str) -> DayUse:
         """Return how many free requests the account has used today, its limit, and when the service was asked."""
-        async with self._writing() as connection:
-            row, now = await self._account(connection, account)
-            return DayUse(day_of(now), await _used_today(connection, row, now), row.day_limit, row.checked_at)
+
+        def use(connection: Connection) -> DayUse:
+            row, now = self._account(connection, account)
+            return DayUse(day_of(now), _used_today(connection, row, now), row.day_limit, row.checked_at)
+
+        return await self._writing(use)
 
     async def arrived_today(self, account: str) -> Arrived:
         """Return what `correct_quota` needs, to be taken before the service is asked for its count."""
-        async with self._writing() as connection:
-            _, now = await self._account(connection, account)
+
+        def count(connection: Connection) -> Arrived:
+            _, now = self._account(connection, account)
             over = and_(_r.state == ReservationState.SENT, _r.counted_at < now - ARRIVAL)
             query = select(func.count()).where(
                 _r.account == account,
@@ -197,19 +155,22 @@ class Quota(Database):
                 or_(_r.state == ReservationState.SETTLED, over),
                 _r.counted_at >= day_of(now),
             )
-            return Arrived(day_of(now), (await connection.execute(query)).scalar_one())
+            return Arrived(day_of(now), connection.execute(query).scalar_one())
+
+        return await self._writing(count)
 
     async def correct_quota(self, account: str, *, limit: int | None, used: int | None, arrived: Arrived) -> None:
         """Take over the service's limit and count of the day, None for what it does not say.
 
         A count of another day than `arrived` is no news of this one, and is left.
         """
-        async with self._writing() as connection:
-            row, now = await self._account(connection, account)
+
+        def correct(connection: Connection) -> None:
+            row, now = self._account(connection, account)
             row = replace(row, day_limit=limit if limit is not None else row.day_limit, checked_at=now)
             if used is not None and arrived.day == (today := day_of(now)):
                 known = row.correction if row.day == today else 0
-                ours = await _used_today(connection, replace(row, day=None), now)
+                ours = _used_today(connection, replace(row, day=None), now)
                 has_room = limit is not None and used < limit
                 row = replace(
                     row,
@@ -217,91 +178,138 @@ class Quota(Database):
                     correction=corrected(known, used, arrived.calls, ours),
                     exhausted_until=None if has_room else row.exhausted_until,
                 )
-            await self._replace(connection, _accounts, [row])
+            self._replace(connection, _accounts, [row])
+
+        await self._writing(correct)
 
     async def block_account(self, account: str, until: datetime, *, day: bool) -> None:
         """Note that the service refused the account's calls until then: the rest of the minute's, or of the day's."""
-        async with self._writing() as connection:
-            await self._block(connection, account, until, day=day)
+        await self._writing(lambda connection: self._block(connection, account, until, day=day))
 
-    async def _block(self, connection: AsyncConnection, account: str, until: datetime, *, day: bool) -> None:
-        row, _ = await self._account(connection, account)
+    def _block(self, connection: Connection, account: str, until: datetime, *, day: bool) -> None:
+        row, _ = self._account(connection, account)
         row = replace(row, exhausted_until=until) if day else replace(row, blocked_until=until)
-        await self._replace(connection, _accounts, [row])
+        self._replace(connection, _accounts, [row])
 
-    async def _account(self, connection: AsyncConnection, account: str) -> tuple[_Account, datetime]:
-        return await self._locked_row(connection, _accounts, _Account(account))
+    def _account(self, connection: Connection, account: str) -> tuple[_Account, datetime]:
+        return self._locked_row(connection, _accounts, _Account(account))
 
-    async def _mark_sent(self, connection: AsyncConnection, account: str, reservation: str) -> bool:
-        """Mark a reservation as sent now; False where it has lapsed. One that is marked already is marked anew."""
-        _, now = await self._account(connection, account)
-        marked = await connection.execute(_MARK_SENT, {"reservation": reservation, "now": now})
-        return marked.rowcount == 1
+    def _counter(
+        self, connection: Connection, orders: Sequence[Order], limits: AccountLimits, budgets: Budgets
+    ) -> "Counter":
+        """Lock the account of these orders, which is that of the first."""
+        account, now = self._account(connection, orders[0].account)
+        calls = sum(order.windowed for order in orders)
+        standing = _standing(connection, account, limits, now, calls=calls) if calls else None
+        return Counter(connection, now, limits, budgets, standing)
 
-
-async def release(connection: AsyncConnection, reservation: str) -> None:
-    """Give a reservation back, in the caller's transaction."""
-    await connection.execute(_RELEASE, {"reservation": reservation})
-
-
-async def settle(connection: AsyncConnection, reservation: str, cost_usd: float | None) -> None:
-    """Note that a call was answered, in the caller's transaction; None where its cost is not known."""
-    await connection.execute(_SETTLE, {"reservation": reservation, "cost": cost_usd})
+    def _mark_again(self, connection: Connection, account: str, reservations: Sequence[str]) -> None:
+        """Let calls count from now, which were held up after they had been reserved."""
+        _, now = self._account(connection, account)
+        connection.execute(_MARK, [{"reservation": reservation, "now": now} for reservation in reservations])
 
 
-async def _against(
-    connection: AsyncConnection,
-    order: Order,
-    limits: AccountLimits,
-    budgets: Budgets,
-    *,
-    account: _Account,
-    now: datetime,
-) -> MinuteFull | DayExhausted | OverBudget | None:
-    if order.windowed:
-        filled_at, used_today = await _counted(connection, account, limits, now)
-        standing = Standing(
-            filled_at=filled_at,
-            used_today=used_today,
-            day_limit=account.day_limit,
-            blocked_until=account.blocked_until,
-            exhausted_until=account.exhausted_until,
+class Counter:
+    """Decides on one run's calls, one after the other, while their account is locked."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        now: datetime,
+        limits: AccountLimits,
+        budgets: Budgets,
+        standing: Standing | None,
+    ) -> None:
+        self._connection = connection
+        self._now = now
+        self._limits = limits
+        self._budgets = budgets
+        self._standing = standing
+        self._spent: Sequence[tuple[str, float | None, float]] | None = None
+        self._reservations: list[_Reservation] = []
+
+    def against(self, order: Order) -> MinuteFull | DayExhausted | OverBudget | None:
+        """Return what stands against one more call, None if nothing does."""
+        if order.windowed and self._standing:
+            granted = sum(each.windowed for each in self._reservations)
+            if refusal := decide(self._now, self._limits, self._standing, granted):
+                return refusal
+        if order.bound_usd == 0 or not self._budgets.any:
+            return None
+        if self._spent is None:
+            self._spent = tuple(_spending(self._connection, order, self._budgets, self._now))
+        bounds = sum(each.bound_usd or 0 for each in self._reservations)
+        return over_budget(order, [(scope, limit, spent + bounds) for scope, limit, spent in self._spent])
+
+    def grant(self, order: Order, *, trial: bool) -> Granted:
+        """Reserve the call."""
+        reservation = _Reservation(
+            id=uuid4().hex,
+            account=order.account,
+            flow_run_id=order.flow_run_id,
+            batch=order.batch,
+            model=order.model,
+            windowed=order.windowed,
+            state=ReservationState.SENT,
+            counted_at=self._now,
+            bound_usd=order.bound_usd,
         )
-        if refusal := decide(now, limits, standing):
-            return refusal
-    if order.bound_usd == 0 or not budgets.any:
-        return None
-    return over_budget(order, [row async for row in _spending(connection, order, budgets, now)])
+        self._reservations.append(reservation)
+        return Granted(reservation.id, trial)
+
+    def write(self) -> None:
+        """Store what was granted."""
+        if self._reservations:
+            self._connection.execute(_RESERVE, rows_of(self._reservations))
 
 
-async def _counted(
-    connection: AsyncConnection, account: _Account, limits: AccountLimits, now: datetime
-) -> tuple[datetime | None, int]:
-    """Return when the minute's last place was taken (None: it has room), and the day's count (0: it has no limit)."""
-    minute = limits.requests_per_minute is not None
+def settle(connection: Connection, costs: Mapping[str, float | None]) -> None:
+    """Note which reserved calls were answered, and for how much; None where that is not known."""
+    if costs:
+        connection.execute(_SETTLE, [{"reservation": key, "cost": cost} for key, cost in costs.items()])
+
+
+def _standing(
+    connection: Connection, account: _Account, limits: AccountLimits, now: datetime, *, calls: int
+) -> Standing:
+    """Return an account's standing before so many further calls."""
+    in_minute = limits.requests_per_minute
+    skipped = max(0, (in_minute or 0) - calls)
     day = limits.requests_per_day is not None or account.day_limit is not None or account.exhausted_until is not None
-    given = {
-        "of_account": account.account,
-        "now": now,
-        "before_the_last": (limits.requests_per_minute or 1) - 1,
-        "minute_begins": now - limits.window,
-        "day_begins": day_of(now) - _LATE,
-    }
-    filled_at, ours = (await connection.execute(_standing(minute=minute, day=day), given)).one()
-    return filled_at, _with_correction(ours, account, now)
+    taken, used = list[datetime](), 0
+    if in_minute is not None or day:
+        minute = {"minute_begins": now - limits.window, "skipped": skipped, "calls": calls}
+        taken, used = _counted(connection, account, now, minute if in_minute is not None else {})
+    return Standing(
+        taken_at=(None,) * calls if in_minute is None else places(taken, skipped, in_minute, calls, now),
+        used_today=used,
+        day_limit=account.day_limit,
+        blocked_until=account.blocked_until,
+        exhausted_until=account.exhausted_until,
+    )
 
 
-async def _used_today(connection: AsyncConnection, account: _Account, now: datetime) -> int:
-    given = {"of_account": account.account, "now": now, "day_begins": day_of(now) - _LATE}
-    _, ours = (await connection.execute(_standing(minute=False, day=True), given)).one()
-    return _with_correction(ours, account, now)
+def _used_today(connection: Connection, account: _Account, now: datetime) -> int:
+    return _counted(connection, account, now, {})[1]
 
 
-def _with_correction(ours: int, account: _Account, now: datetime) -> int:
-    return max(0, ours + (account.correction if account.day == day_of(now) else 0))
+def _counted(
+    connection: Connection, account: _Account, now: datetime, minute: Mapping[str, Any]
+) -> tuple[list[datetime], int]:
+    """Return when some of the minute's calls were sent, newest first, and the count of the day.
+
+    Calls sent just before midnight may have arrived after it, and count on both days.
+    """
+    no_minute = {"minute_begins": now, "skipped": 0, "calls": 0}
+    given = {"of_account": account.account, "day_begins": day_of(now) - _LATE} | no_minute | dict(minute)
+    rows = connection.execute(_STANDING, given).all()
+    correction = account.correction if account.day == day_of(now) else 0
+    return sorted((at for _, at in rows if at), reverse=True), max(0, rows[0][0] + correction)
 
 
-async def _spending(connection: AsyncConnection, order: Order, budgets: Budgets, now: datetime):
+def _spending(
+    connection: Connection, order: Order, budgets: Budgets, now: datetime
+) -> Generator[tuple[str, float | None, float]]:
     """Yield each money limit with what was spent under it, counting calls under way at their bound."""
     scopes: Sequence[tuple[str, float | None, ColumnElement[bool]]] = (
         ("task", budgets.task_usd, _r.flow_run_id == order.flow_run_id),
@@ -311,5 +319,4 @@ async def _spending(connection: AsyncConnection, order: Order, budgets: Budgets,
     for scope, limit, belongs in scopes:
         if limit is not None:
             spent = func.coalesce(func.sum(func.coalesce(_r.cost_usd, _r.bound_usd, 0)), 0)
-            query = select(spent).where(belongs, _counts(now))
-            yield scope, limit, float((await connection.execute(query)).scalar_one())
+            yield scope, limit, float(connection.execute(select(spent).where(belongs)).scalar_one())

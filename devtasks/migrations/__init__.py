@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from devtasks.errors import LedgerError
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 def upgrade(connection: Connection) -> None:

@@ -18,7 +18,7 @@ from devtasks.errors import DevtasksError
 from devtasks.metrics_collector import LlmCall
 from devtasks.openrouter import price
 from devtasks.openrouter.answers import Completion, Json, Refusal
-from devtasks.openrouter.pacing import Permit, Request, Trip
+from devtasks.openrouter.pacing import Departure, Hold, Permit, Request, Trip
 from devtasks.openrouter.route import Route
 from devtasks.openrouter.upstream import Exchange
 from devtasks.openrouter.waiting import OnWait, Sleep, Waiting
@@ -52,6 +52,10 @@ PATIENT_WAITS = 3
 
 UNTOLD_SECONDS = 10.0
 """The wait where nobody said how long: what the circuit breaker gives a first upstream 429."""
+
+
+HELD_UP = Refusal(FailureKind.INTERRUPTED, 499, "the call was not let go")
+"""What stands for a call that its pacing did not let go, or has not yet."""
 
 
 @dataclass
@@ -173,37 +177,51 @@ class Calls:
         await self._waiting.wait(seconds)
 
     async def _send(self, body: Json, route: Route) -> Completion | Refusal:
-        await _wait_for(self._telling)  # what they say to quota, budget and breaker holds for this call
-        if refusal := self._over_limit():
-            return refusal
-        self.usage.llm_calls += 1  # before the wait for a place, or calls that wait together would all pass the limit
-        permit: Permit | Refusal = Refusal(FailureKind.INTERRUPTED, 499, "the agent left before the call was sent")
-        try:
-            permit = await route.service.pacing.admit(Request(route.model, route.pricing, body), self._wait)
-        except DevtasksError as error:
-            permit = Refusal(FailureKind.UNREACHABLE, 503, str(error))
-        finally:
-            if isinstance(permit, Refusal):
-                self.usage.llm_calls -= 1
-        return permit if isinstance(permit, Refusal) else await self._pass(body, route, permit)
+        draft: LlmCall | None = None
+        while True:
+            await _wait_for(self._telling)  # what they say to quota, budget and breaker holds for this call
+            if refusal := self._over_limit():
+                return refusal
+            draft = replace(draft, started_at=datetime.now(UTC)) if draft else self._draft(route.model)
+            answer = await self._pass(body, route, draft)
+            if not isinstance(answer, Hold):
+                return answer
+            await self._wait(answer.seconds, answer.reason)
 
-    async def _pass(self, body: Json, route: Route, permit: Permit) -> Completion | Refusal:
-        draft, clock = self._draft(route.model), time.monotonic()
+    async def _pass(self, body: Json, route: Route, draft: LlmCall) -> Completion | Refusal | Hold:
+        """Return what came of a call that was sent, or could not be; or why it must not be."""
+        departures, clock = list[Departure](), time.monotonic()
+
+        async def leave() -> Refusal | None:
+            departures.append(HELD_UP)
+            departure = await route.service.pacing.depart(Request(route.model, route.pricing, body), draft)
+            departures.append(departure)
+            return None if isinstance(departure, Permit) else HELD_UP
+
+        self.usage.llm_calls += 1  # before it has left, or calls that leave together would all pass the limit
         exchange = Exchange(Refusal(FailureKind.INTERRUPTED, draft.status, "the agent left before the answer came"))
         try:
-            exchange = await route.service.upstream.send(body, lambda: route.service.pacing.depart(permit, draft))
+            exchange = await route.service.upstream.send(body, leave)
         except DevtasksError as error:
-            exchange = Exchange(Refusal(FailureKind.UNREACHABLE, 503, str(error)))
+            return Refusal(FailureKind.UNREACHABLE, 503, str(error))
         finally:
-            call = _ended(draft, route, exchange, time.monotonic() - clock)
-            self.calls.append(call)
-            self._count(call)
-            ending = asyncio.create_task(_write_down(route, permit, call, exchange))
-            tells = isinstance(exchange.answer, Refusal) or not price.is_zero(route.pricing)
-            for endings in (self._endings, self._telling) if tells else (self._endings,):
-                endings.add(ending)
-                ending.add_done_callback(endings.discard)
-        return exchange.answer
+            departure = departures[-1] if departures else None
+            if isinstance(departure, Refusal | Hold):
+                self.usage.llm_calls -= 1
+            else:
+                self._end(draft, route, exchange, departure, time.monotonic() - clock)
+        return departure if isinstance(departure, Refusal | Hold) else exchange.answer
+
+    def _end(self, draft: LlmCall, route: Route, exchange: Exchange, permit: Permit | None, seconds: float) -> None:
+        """Count a call that has ended, and have it written down."""
+        call = _ended(draft, route, exchange, seconds)
+        self.calls.append(call)
+        self._count(call)
+        ending = asyncio.create_task(_write_down(route, permit, call, exchange))
+        tells = isinstance(exchange.answer, Refusal) or not price.is_zero(route.pricing)
+        for endings in (self._endings, self._telling) if tells else (self._endings,):
+            endings.add(ending)
+            ending.add_done_callback(endings.discard)
 
     def _over_limit(self) -> Refusal | None:
         used, limits = self.usage, self._limits
@@ -273,7 +291,7 @@ async def _wait_for(endings: set[asyncio.Task[None]]) -> None:
         await asyncio.wait(endings)  # which, unlike gather, leaves them alone where the waiting is given up
 
 
-async def _write_down(route: Route, permit: Permit, call: LlmCall, exchange: Exchange) -> None:
+async def _write_down(route: Route, permit: Permit | None, call: LlmCall, exchange: Exchange) -> None:
     answer = exchange.answer
     refusal = answer if isinstance(answer, Refusal) else None
     known = call.cost_usd if exchange.whole and (refusal or call.cost_usd or call.prompt_tokens) else None

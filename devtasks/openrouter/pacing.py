@@ -1,18 +1,20 @@
 """What every call passes: a place in the account's quota before it is sent, and its end written down after.
 
-A call is admitted (it waits while the account's minute is full), departs when its connection stands and its first byte
-is about to leave, and ends; each step is one transaction of the ledger, so a process may die between any two.
+A call is counted when its connection stands and its first byte is about to leave, and ends; each step is one
+transaction of the ledger, so a process may die between the two. One that has to wait for the account's minute is not
+counted yet, and asks again. Calls that depart, or end, while others are being written are written together.
 """
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from devtasks.batches import Batches
 from devtasks.circuit_breaker import CallEnd, CoolingUntil, signal_of
-from devtasks.ledger import Ended, Lapsed, Ledger
+from devtasks.ledger import Answer, Ended, Leaving, Ledger
 from devtasks.metrics_collector import LlmCall
 from devtasks.openrouter import price
 from devtasks.openrouter.answers import Refusal
@@ -33,7 +35,6 @@ from devtasks.recovery import FailureKind
 logger = logging.getLogger(__name__)
 
 Recheck = Callable[[], Awaitable[None]]
-Wait = Callable[[float, str], Awaitable[None]]
 
 RECHECK_SECONDS = 60.0
 """How often a used-up day is checked against the service's own count."""
@@ -50,13 +51,23 @@ class Request:
     body: dict[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Permit:
-    """A call's right to be sent, and how far it has come."""
+    """A call's right to be sent; it was counted in the moment it was given."""
 
     reservation: str = ""
-    departed: bool = False
     trial: bool = False
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The call must not be sent yet; it may ask again in so many seconds."""
+
+    seconds: float
+    reason: str
+
+
+Departure = Permit | Hold | Refusal
 
 
 @dataclass(frozen=True)
@@ -73,20 +84,16 @@ class Pacing(Protocol):
 
     retried: frozenset[FailureKind]
 
-    async def admit(self, request: Request, wait: Wait) -> Permit | Refusal:
-        """Get a place in the quota, waiting with `wait` for one; or return why there is none."""
-        ...
-
     async def day_ends(self) -> datetime | None:
         """Return when there are free requests again, where the day's are used up; else None."""
         ...
 
-    async def depart(self, permit: Permit, call: LlmCall) -> Refusal | None:
-        """Note that the call is being sent now; return a refusal where it must not be."""
+    async def depart(self, request: Request, call: LlmCall) -> Departure:
+        """Let the call leave, and count it; or return why not, or why not yet."""
         ...
 
-    async def arrive(self, permit: Permit, call: LlmCall, trip: Trip) -> None:
-        """Note how the call has ended."""
+    async def arrive(self, permit: Permit | None, call: LlmCall, trip: Trip) -> None:
+        """Note how the call has ended; without a permit it was never sent."""
         ...
 
 
@@ -95,18 +102,14 @@ class Unpaced:
 
     retried: frozenset[FailureKind] = frozenset()
 
-    async def admit(self, request: Request, wait: Wait) -> Permit | Refusal:
-        """Admit every call."""
-        return Permit()
-
     async def day_ends(self) -> datetime | None:
         """Return None: no day is ever used up."""
 
-    async def depart(self, permit: Permit, call: LlmCall) -> Refusal | None:
+    async def depart(self, request: Request, call: LlmCall) -> Departure:
         """Let every call leave."""
-        permit.departed = True
+        return Permit()
 
-    async def arrive(self, permit: Permit, call: LlmCall, trip: Trip) -> None:
+    async def arrive(self, permit: Permit | None, call: LlmCall, trip: Trip) -> None:
         """Forget the call."""
 
 
@@ -132,70 +135,68 @@ class LedgerPacing:
         self._budgets = budgets
         self._breaker = breaker
         self._recheck = recheck
-
-    async def admit(self, request: Request, wait: Wait) -> Permit | Refusal:
-        """Reserve a call, waiting while the minute is full; a used-up day is checked with the service first."""
-        order = replace(
-            self._order,
-            model=request.model,
-            windowed=not self._limits.free_only or price.is_free(request.model, request.pricing),
-            bound_usd=price.bound_usd(request.pricing, request.body),
-        )
-        checked = False
-        while True:
-            match await self._ledger.reserve(order, self._limits, self._budgets):
-                case Granted(reservation):
-                    return Permit(reservation)
-                case MinuteFull(_, seconds):
-                    await wait(seconds, "for the account's minute window")
-                case DayExhausted() as exhausted:
-                    if checked or not await self._rechecked():
-                        return _exhausted(exhausted)
-                    checked = True
-                case OverBudget() as over:
-                    return _over(over)
+        self._departures = Batches(self._depart)
+        self._arrivals = Batches(self._arrive)
 
     async def day_ends(self) -> datetime | None:
         """Return when the account has free requests again, where those of the day are used up; else None."""
-        order = replace(self._order, bound_usd=0)
-        match await self._ledger.standing_against(order, self._limits):
+        match await self._ledger.standing_against(self._order, self._limits):
             case DayExhausted(until) if not await self._rechecked():
                 return until
             case _:
                 return None
 
-    async def depart(self, permit: Permit, call: LlmCall) -> Refusal | None:
-        """Mark the call as sent, anew where that itself took longer than a call may take to leave."""
+    async def depart(self, request: Request, call: LlmCall) -> Departure:
+        """Reserve the call; a used-up day is checked with the service first.
+
+        One that is held up meanwhile for longer than a call may take to leave counts anew.
+        """
         at = datetime.now(UTC) if self._breaker else None
+        leaving = Leaving(self._order_of(request), call, breaker_at=at)
         clock = time.monotonic()
-        answer = await self._ledger.depart(self._order, permit.reservation, call, breaker_at=at)
-        match answer:
-            case Lapsed():
-                return Refusal(FailureKind.PROVIDER_ERROR, 503, "the call's reservation lapsed before it was sent")
-            case CoolingUntil(until):
-                message = f"{call.model_requested} is left alone until {until:%H:%M:%S} UTC"
-                return Refusal(FailureKind.COOLING, 503, message, until)
-            case _:
-                permit.departed, permit.trial = True, answer.trial
+        answer = await self._departures.ask(leaving)
+        if isinstance(answer, DayExhausted) and await self._rechecked():
+            clock = time.monotonic()
+            answer = await self._departures.ask(leaving)
+        if not isinstance(answer, Granted):
+            return _not_granted(answer, call.model_requested)
         while time.monotonic() - clock > DEPARTURE_SECONDS:
             clock = time.monotonic()
-            await self._ledger.redepart(self._order.account, permit.reservation)
+            await self._ledger.redepart(self._order.account, [answer.reservation])
+        return Permit(answer.reservation, answer.trial)
 
-    async def arrive(self, permit: Permit, call: LlmCall, trip: Trip) -> None:
-        """Write the call's row, settle or give back its reservation, and tell the breaker and the account."""
-        if not permit.departed:
-            await self._ledger.turn_back(permit.reservation, call)
+    async def arrive(self, permit: Permit | None, call: LlmCall, trip: Trip) -> None:
+        """Write the call's row, settle its reservation, and tell the breaker and the account."""
+        if not permit:
+            await self._arrivals.ask(Ended(call, None))
             return
         now, kind = datetime.now(UTC), trip.refusal.kind if trip.refusal else None
         until = trip.refusal.until if trip.refusal else None
-        end = Ended(
+        ended = Ended(
+            call,
+            permit.reservation,
             answered=trip.answered,
             cost_usd=trip.cost_usd,
             breaker=CallEnd(signal_of(kind), now, until, permit.trial) if self._breaker else None,
             account_until=_account_until(kind, until, now),
             for_the_day=kind is FailureKind.DAY_LIMIT,
         )
-        await self._ledger.arrive(self._order, permit.reservation, call, end)
+        await self._arrivals.ask(ended)
+
+    async def _depart(self, calls: Sequence[Leaving]) -> Sequence[Answer]:
+        return await self._ledger.depart(calls, self._limits, self._budgets)
+
+    async def _arrive(self, ends: Sequence[Ended]) -> Sequence[None]:
+        await self._ledger.arrive(self._order, ends)
+        return [None] * len(ends)
+
+    def _order_of(self, request: Request) -> Order:
+        return replace(
+            self._order,
+            model=request.model,
+            windowed=not self._limits.free_only or price.is_free(request.model, request.pricing),
+            bound_usd=price.bound_usd(request.pricing, request.body),
+        )
 
     async def _rechecked(self) -> bool:
         """Ask the service for its own count, unless that was done a moment ago."""
@@ -212,6 +213,18 @@ def _account_until(kind: FailureKind | None, until: datetime | None, now: dateti
     if kind is FailureKind.MINUTE_LIMIT:
         return until or now + MINUTE
     return (until or next_day(now)) if kind is FailureKind.DAY_LIMIT else None
+
+
+def _not_granted(answer: MinuteFull | DayExhausted | OverBudget | CoolingUntil, model: str) -> Hold | Refusal:
+    match answer:
+        case MinuteFull(_, seconds):
+            return Hold(seconds, "for the account's minute window")
+        case CoolingUntil(until):
+            return Refusal(FailureKind.COOLING, 503, f"{model} is left alone until {until:%H:%M:%S} UTC", until)
+        case DayExhausted():
+            return _exhausted(answer)
+        case OverBudget():
+            return _over(answer)
 
 
 def _exhausted(answer: DayExhausted) -> Refusal:

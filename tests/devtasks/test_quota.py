@@ -12,6 +12,7 @@ from devtasks.quota import (
     corrected,
     decide,
     over_budget,
+    places,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,41 +31,64 @@ def minute_full(seconds: float) -> MinuteFull:
 @pytest.mark.parametrize(
     ("limits", "standing", "expected"),
     [
-        pytest.param(TWO, Standing(None, 0, None), None, id="room-in-the-minute"),
-        pytest.param(TWO, Standing(ago(30), 0, None), minute_full(32), id="until-the-last-place-is-free"),
-        pytest.param(TWO, Standing(ago(61.9), 0, None), minute_full(0.1), id="with-the-margin-for-the-way"),
-        pytest.param(TWO, Standing(ago(62), 0, None), None, id="as-it-has-left"),
-        pytest.param(AccountLimits(), Standing(None, 10_000, None), None, id="no-limits"),
-        pytest.param(TWO, Standing(None, 49, 50), None, id="the-last-of-the-day"),
-        pytest.param(TWO, Standing(None, 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="none-left-today"),
+        pytest.param(TWO, Standing([None], 0, None), None, id="room-in-the-minute"),
+        pytest.param(TWO, Standing([ago(30)], 0, None), minute_full(32), id="until-the-last-place-is-free"),
+        pytest.param(TWO, Standing([ago(61.9)], 0, None), minute_full(0.1), id="with-the-margin-for-the-way"),
+        pytest.param(TWO, Standing([ago(62)], 0, None), None, id="as-it-has-left"),
+        pytest.param(AccountLimits(), Standing([None], 10_000, None), None, id="no-limits"),
+        pytest.param(TWO, Standing([None], 49, 50), None, id="the-last-of-the-day"),
+        pytest.param(TWO, Standing([None], 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="none-left-today"),
         pytest.param(
             AccountLimits(requests_per_day=10),
-            Standing(None, 10, 50),
+            Standing([None], 10, 50),
             DayExhausted(MIDNIGHT, 10, 10),
             id="the-user-s-own",
         ),
         pytest.param(
             AccountLimits(requests_per_day=90),
-            Standing(None, 50, 50),
+            Standing([None], 50, 50),
             DayExhausted(MIDNIGHT, 50, 50),
             id="the-lower-one",
         ),
-        pytest.param(TWO, Standing(ago(2), 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="the-day-goes-first"),
+        pytest.param(TWO, Standing([ago(2)], 50, 50), DayExhausted(MIDNIGHT, 50, 50), id="the-day-goes-first"),
         pytest.param(
             TWO,
-            Standing(None, 0, 50, blocked_until=NOON + timedelta(seconds=5)),
+            Standing([None], 0, 50, blocked_until=NOON + timedelta(seconds=5)),
             minute_full(5),
             id="the-service-said-wait",
         ),
-        pytest.param(TWO, Standing(None, 0, 50, blocked_until=NOON), None, id="it-said-so-earlier"),
+        pytest.param(TWO, Standing([None], 0, 50, blocked_until=NOON), None, id="it-said-so-earlier"),
         pytest.param(
-            TWO, Standing(None, 7, 50, exhausted_until=MIDNIGHT), DayExhausted(MIDNIGHT, 7, 50), id="it-said-enough"
+            TWO, Standing([None], 7, 50, exhausted_until=MIDNIGHT), DayExhausted(MIDNIGHT, 7, 50), id="it-said-enough"
         ),
-        pytest.param(TWO, Standing(None, 7, 50, exhausted_until=NOON), None, id="it-said-enough-yesterday"),
+        pytest.param(TWO, Standing([None], 7, 50, exhausted_until=NOON), None, id="it-said-enough-yesterday"),
     ],
 )
 def test_what_stands_against_a_call(limits: AccountLimits, standing: Standing, expected: object) -> None:
     assert decide(NOON, limits, standing) == expected
+
+
+def test_what_was_granted_meanwhile_counts_in_the_minute_and_in_the_day() -> None:
+    standing = Standing([None, ago(2), NOON], 7, 10)
+    assert [decide(NOON, TWO, standing, granted) for granted in range(3)] == [None, minute_full(60), minute_full(62)]
+    day = Standing([None, None, None], 8, 10)
+    assert [decide(NOON, TWO, day, granted) for granted in range(3)] == [None, None, DayExhausted(MIDNIGHT, 10, 10)]
+
+
+@pytest.mark.parametrize(
+    ("newest_first", "skipped", "limit", "expected"),
+    [
+        pytest.param([], 0, 2, [None, None, NOON, NOON], id="an-empty-minute"),
+        pytest.param([ago(1)], 0, 2, [None, ago(1), NOON, NOON], id="one-place-taken"),
+        pytest.param([ago(1), ago(2)], 0, 2, [ago(2), ago(1), NOON, NOON], id="full"),
+        pytest.param([ago(3), ago(4), ago(5), ago(6)], 2, 6, [ago(6), ago(5), ago(4), ago(3)], id="the-newest-skipped"),
+        pytest.param([ago(3)], 2, 6, [None, None, None, ago(3)], id="room-for-most"),
+    ],
+)
+def test_which_places_further_calls_need(
+    newest_first: list[datetime], skipped: int, limit: int, expected: list[datetime | None]
+) -> None:
+    assert list(places(newest_first, skipped, limit, 4, NOON)) == expected
 
 
 def test_a_limit_of_no_request_at_all_is_no_limit_to_work_with() -> None:

@@ -184,7 +184,7 @@ async def converse(stage: Stage, clock: Clock, case: Case, *models: str, lasting
             rows=await ledger.calls(name),
             used_today=(await ledger.day_use(order.account)).used,
             cooling={model: (until - clock()).total_seconds() for model, until in cooling.items()},
-            next_call=await ledger.reserve(order, LIMITS, BUDGETS),
+            next_call=await ledger.standing_against(order, LIMITS),
             waits_told=told,
             tool_errors=[event["text"] for event in events if event["type"] == "tool_error"],
         )

@@ -247,8 +247,7 @@ def test_what_an_earlier_process_of_the_run_used_counts_on_and_keeps_its_rows(sq
 
 def test_a_ledger_that_is_gone_stops_the_calls_with_a_typed_refusal(sqlite_url: str) -> None:
     async def act(it: Scene) -> tuple[list[str], int]:
-        async with it.ledger._writing() as connection:
-            await connection.exec_driver_sql("DROP TABLE quota_reservations")
+        await it.ledger._writing(lambda connection: connection.exec_driver_sql("DROP TABLE quota_reservations"))
         return await it.ask(), len(it.simulator.requests)
 
     assert play(sqlite_url, act) == ([K.UNREACHABLE], 0)

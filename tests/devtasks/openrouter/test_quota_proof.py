@@ -4,17 +4,16 @@ import asyncio
 import os
 import random
 import signal
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import httpx
 import pytest
-from hammer import KEY, MODEL, Herd, Target, Victim, ask, call_for_ever, paced_gateway, scenario
+from hammer import KEY, Herd, Target, Victim, ask, call_for_ever, paced_gateway, scenario
 
 from devtasks.ledger import DayUse, Ledger
 from devtasks.openrouter.account import fingerprint
 from devtasks.openrouter.gateway import Gateway
-from devtasks.openrouter.pacing import Request
 from devtasks.simulator import Simulator
 from devtasks.simulator.quota import busiest
 
@@ -73,22 +72,22 @@ def test_kills_at_random_moments_never_leave_a_count_below_what_was_received(dat
     assert rows >= received, "no call's row is lost either"
 
 
-async def _die_reserved(target: Target, name: str) -> None:
+async def _die_connected(target: Target, name: str) -> None:
     async with paced_gateway(target, name) as gateway:
-        await gateway.service.pacing.admit(Request(MODEL, None, {}), _no_wait)
-        os.kill(os.getpid(), signal.SIGKILL)
 
+        async def die(_request: Any, _call: Any) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-async def _no_wait(_seconds: float, _reason: str) -> None:
-    raise AssertionError("there is room")
+        gateway.service.pacing.depart = die
+        await _ask_once(gateway)
 
 
 async def _die_sending(target: Target, name: str) -> None:
     async with paced_gateway(target, name) as gateway:
         depart = gateway.service.pacing.depart
 
-        async def depart_and_die(permit: Any, call: Any) -> None:
-            await depart(permit, call)
+        async def depart_and_die(request: Any, call: Any) -> None:
+            await depart(request, call)
             os.kill(os.getpid(), signal.SIGKILL)
 
         gateway.service.pacing.depart = depart_and_die
@@ -101,27 +100,23 @@ async def _ask_once(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "at_once", "after_a_minute"),
+    ("end", "counted"),
     [
-        pytest.param(_die_reserved, 1, 0, id="reserved-and-never-sent-is-given-back"),
-        pytest.param(_die_sending, 1, 1, id="marked-as-sent-counts-for-ever"),
+        pytest.param(_die_connected, 0, id="about-to-be-sent-has-taken-no-place"),
+        pytest.param(_die_sending, 1, id="reserved-may-have-been-sent-and-counts"),
     ],
 )
-def test_what_a_killed_process_had_reserved_is_given_back_within_a_minute_unless_it_may_have_been_sent(
-    sqlite_url: str, end: Any, at_once: int, after_a_minute: int
+def test_a_call_of_a_killed_process_counts_exactly_where_it_may_have_been_sent(
+    sqlite_url: str, end: Any, counted: int
 ) -> None:
     victim = Victim(end)
 
-    async def used(base_url: str, later: timedelta) -> int:
-        async with Ledger.open(sqlite_url, now=lambda: datetime.now(UTC) + later) as ledger:
-            return (await ledger.day_use(fingerprint(base_url, KEY))).used
-
-    async def run() -> tuple[int, int, int]:
+    async def run() -> tuple[int, int]:
         async with Simulator(scenario(free_requests_per_day=50)) as simulator:
             victim.release(Target(simulator.base_url, sqlite_url), "run")
             await victim.died()
-            now, later = timedelta(0), timedelta(minutes=1)
-            url = simulator.base_url
-            return await used(url, now), await used(url, later), len(simulator.requests)
+            async with Ledger.open(sqlite_url) as ledger:
+                use = await ledger.day_use(fingerprint(simulator.base_url, KEY))
+            return use.used, len(simulator.requests)
 
-    assert asyncio.run(run()) == (at_once, after_a_minute, 0)
+    assert asyncio.run(run()) == (counted, 0)
