@@ -217,9 +217,9 @@ class Calls:
         call = _ended(draft, route, exchange, seconds)
         self.calls.append(call)
         self._count(call)
-        ending = asyncio.create_task(_write_down(route, permit, call, exchange))
-        tells = isinstance(exchange.answer, Refusal) or not price.is_zero(route.pricing)
-        for endings in (self._endings, self._telling) if tells else (self._endings,):
+        trip = _trip(call, route, permit, exchange)
+        ending = asyncio.create_task(_write_down(route, permit, call, trip))
+        for endings in (self._endings, self._telling) if trip.tells else (self._endings,):
             endings.add(ending)
             ending.add_done_callback(endings.discard)
 
@@ -291,12 +291,16 @@ async def _wait_for(endings: set[asyncio.Task[None]]) -> None:
         await asyncio.wait(endings)  # which, unlike gather, leaves them alone where the waiting is given up
 
 
-async def _write_down(route: Route, permit: Permit | None, call: LlmCall, exchange: Exchange) -> None:
-    answer = exchange.answer
-    refusal = answer if isinstance(answer, Refusal) else None
-    known = call.cost_usd if exchange.whole and (refusal or call.cost_usd or call.prompt_tokens) else None
+def _trip(call: LlmCall, route: Route, permit: Permit | None, exchange: Exchange) -> Trip:
+    refusal = exchange.answer if isinstance(exchange.answer, Refusal) else None
+    known = exchange.whole and (refusal or call.cost_usd or call.prompt_tokens)
+    tells = refusal is not None or not price.is_zero(route.pricing) or not permit or permit.trial
+    return Trip(refusal, exchange.answered, call.cost_usd if known else None, tells)
+
+
+async def _write_down(route: Route, permit: Permit | None, call: LlmCall, trip: Trip) -> None:
     try:
-        await route.service.pacing.arrive(permit, call, Trip(refusal, exchange.answered, known))
+        await route.service.pacing.arrive(permit, call, trip)
     except DevtasksError as error:
         logger.warning("call %d is not settled, and counts as sent: %s", call.sequence, error)
 

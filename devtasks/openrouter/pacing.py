@@ -39,6 +39,9 @@ Recheck = Callable[[], Awaitable[None]]
 RECHECK_SECONDS = 60.0
 """How often a used-up day is checked against the service's own count."""
 
+LINGER_SECONDS = 0.1
+"""How long an end that tells nothing waits for others, to be written in one transaction with them."""
+
 MINUTE = timedelta(seconds=60)
 
 
@@ -72,11 +75,15 @@ Departure = Permit | Hold | Refusal
 
 @dataclass(frozen=True)
 class Trip:
-    """How a call ended: what came back, whether the service answered at all, and for how much (None: not known)."""
+    """How a call ended: what came back, whether the service answered at all, and for how much (None: not known).
+
+    `tells` says whether quota, budget or breaker may decide otherwise on the next call for what came of this one.
+    """
 
     refusal: Refusal | None
     answered: bool
     cost_usd: float | None
+    tells: bool = True
 
 
 class Pacing(Protocol):
@@ -136,7 +143,7 @@ class LedgerPacing:
         self._breaker = breaker
         self._recheck = recheck
         self._departures = Batches(self._depart)
-        self._arrivals = Batches(self._arrive)
+        self._arrivals = Batches(self._arrive, linger=LINGER_SECONDS)
 
     async def day_ends(self) -> datetime | None:
         """Return when the account has free requests again, where those of the day are used up; else None."""
@@ -168,7 +175,7 @@ class LedgerPacing:
     async def arrive(self, permit: Permit | None, call: LlmCall, trip: Trip) -> None:
         """Write the call's row, settle its reservation, and tell the breaker and the account."""
         if not permit:
-            await self._arrivals.ask(Ended(call, None))
+            await self._arrivals.ask(Ended(call, None), urgent=True)
             return
         now, kind = datetime.now(UTC), trip.refusal.kind if trip.refusal else None
         until = trip.refusal.until if trip.refusal else None
@@ -181,7 +188,7 @@ class LedgerPacing:
             account_until=_account_until(kind, until, now),
             for_the_day=kind is FailureKind.DAY_LIMIT,
         )
-        await self._arrivals.ask(ended)
+        await self._arrivals.ask(ended, urgent=trip.tells)
 
     async def _depart(self, calls: Sequence[Leaving]) -> Sequence[Answer]:
         return await self._ledger.depart(calls, self._limits, self._budgets)
@@ -204,6 +211,7 @@ class LedgerPacing:
         fresh = use.checked_at and (datetime.now(UTC) - use.checked_at).total_seconds() < RECHECK_SECONDS
         if fresh or not self._recheck:
             return False
+        await self._arrivals.flush()  # so that the service's count is compared with all that arrived
         await self._recheck()
         return True
 

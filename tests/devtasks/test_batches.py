@@ -80,3 +80,38 @@ def test_who_gives_up_waiting_does_not_stop_the_work_of_the_others() -> None:
         return await patient
 
     assert run(act) == 4
+
+
+async def _done(numbers: Sequence[int]) -> list[int]:
+    return list(numbers)
+
+
+def test_items_wait_for_company_until_one_is_urgent_or_all_are_wanted_done() -> None:
+    batches: list[list[int]] = []
+
+    async def keep(numbers: Sequence[int]) -> list[int]:
+        batches.append(list(numbers))
+        return list(numbers)
+
+    async def act(_: Work) -> None:
+        lingering = Batches(keep, linger=3_600)
+        first = [asyncio.create_task(lingering.ask(number)) for number in (1, 2)]
+        await asyncio.sleep(0.01)
+        assert batches == []
+        await lingering.ask(3, urgent=True)
+        await asyncio.gather(*first)
+        later = asyncio.create_task(lingering.ask(4))
+        await asyncio.sleep(0)
+        await lingering.flush()
+        assert later.done()
+
+    run(act)
+    assert batches == [[1, 2, 3], [4]]
+
+
+def test_nobody_waits_for_company_longer_than_is_said() -> None:
+    async def act(_: Work) -> list[int]:
+        lingering = Batches(_done, linger=0.01)
+        return await asyncio.gather(lingering.ask(1), lingering.ask(2))
+
+    assert run(act) == [1, 2]
