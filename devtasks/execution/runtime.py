@@ -40,7 +40,8 @@ class CommandRunner(Protocol):
 class AgentRequest(BaseModel):
     """What the agent's process is told; the token opens only this run's gateway and dies with it.
 
-    `environment` is added to the sandbox's own, for the agent's shell.
+    `gateway_socket` is where the gateway listens too, for a sandbox that cannot reach `base_url`. `environment` is
+    added to the sandbox's own, for the agent's shell.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +51,7 @@ class AgentRequest(BaseModel):
     persistence_dir: Path
     model: str
     base_url: str
+    gateway_socket: Path | None = None
     token: str
     message: str
     max_iterations: int

@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import IO, Any, cast
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -153,7 +154,7 @@ class Supervisor:
 
     def _run_agent(self, job: Message) -> Message:
         self._preload.join()  # forking is safe only while this is the single thread
-        request = AgentRequest.model_validate(job["request"])
+        request = _with_relay(AgentRequest.model_validate(job["request"]))
         started = time.monotonic()
         # A file and not a pipe, which is full at 64 KiB while nobody reads it yet.
         with tempfile.TemporaryFile() as results:
@@ -208,13 +209,29 @@ def _preload() -> None:
     agent.preload()
 
 
+def _with_relay(request: AgentRequest) -> AgentRequest:
+    """Return the request as it can be met here; where the gateway is a socket, a child of this process relays to it."""
+    if not request.gateway_socket:
+        return request
+    from devtasks.execution import relay
+
+    with relay.listen() as listener:
+        if os.fork() == 0:
+            try:
+                _leave_with_parent()
+                relay.serve(listener, request.gateway_socket)
+            finally:
+                os._exit(1)
+        port = listener.getsockname()[1]
+    url = urlsplit(request.base_url)._replace(netloc=f"127.0.0.1:{port}")
+    return request.model_copy(update={"base_url": url.geturl()})
+
+
 def _converse(request: AgentRequest, answers: IO[bytes], results: IO[bytes]) -> None:
     """Run the conversation in this forked child, which never returns."""
     code = 1
     try:
-        os.setsid()
-        if sys.platform == "linux":  # so that our end of the protocol closes with the supervisor
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _leave_with_parent()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         import random
@@ -235,6 +252,13 @@ def _converse(request: AgentRequest, answers: IO[bytes], results: IO[bytes]) -> 
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _leave_with_parent() -> None:
+    """Take a session of its own, and die with the supervisor, so that our end of the protocol closes with it."""
+    os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _tail(output: IO[bytes]) -> str:

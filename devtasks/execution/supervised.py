@@ -1,0 +1,167 @@
+"""What the runtimes share: one supervisor process for each run, spoken to in JSON lines over a socket.
+
+A runtime says how that process is started and, where closing its input does not help, how it is ended.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+from abc import ABC, abstractmethod
+from asyncio.subprocess import Process
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from devtasks.errors import AgentCrashed
+from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, Command, CommandResult, OnEvent
+from devtasks.forkserver.client import ForkedProcess
+
+MAX_LINE = 8 << 20
+"""Bytes of one protocol line; the supervisor's own lines stay far below."""
+
+GRACE_SECONDS = 10.0
+"""What the supervisor may take beyond a job's own limit before it is killed itself."""
+
+SUPERVISOR = "devtasks.execution.supervisor"
+"""The module that is the supervisor's program."""
+
+
+@dataclass(frozen=True)
+class _Supervisor:
+    """The running supervisor and the two directions of its socket."""
+
+    process: Process | ForkedProcess
+    answers: asyncio.StreamReader
+    jobs: asyncio.StreamWriter
+
+
+class SupervisedRuntime(ABC):
+    """Runs jobs through one supervisor process; `folder` is the run's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._current: _Supervisor | None = None
+        self._one_job = asyncio.Lock()
+        self._time: asyncio.Timeout | None = None
+
+    @abstractmethod
+    async def _start(self, jobs: int, log: int) -> Process | ForkedProcess:
+        """Start a supervisor with the file descriptor `jobs` as its input and output, and `log` as its error."""
+
+    @abstractmethod
+    async def _kill(self, process: Process | ForkedProcess) -> None:
+        """End a supervisor that did not leave when its input closed, and all that runs under it."""
+
+    @abstractmethod
+    async def _clear_up(self) -> None:
+        """End whatever a supervisor that was killed may have left behind."""
+
+    async def __aenter__(self) -> Self:
+        """Start the supervisor, which imports OpenHands while the workspace is made."""
+        await self._supervisor()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def run(self, command: Command) -> CommandResult:
+        """Run a command in this isolation; raise AgentCrashed if the supervisor died."""
+        job = {
+            "job": "command",
+            "argv": list(command.argv),
+            "cwd": str(command.cwd),
+            "env": dict(command.env),
+            "timeout": command.timeout,
+        }
+        answer = await self._do(job, command.timeout, _ignore)
+        return CommandResult(answer["exit_code"], answer["output"], answer["seconds"], answer["timed_out"])
+
+    async def run_agent(self, request: AgentRequest, *, deadline: float, on_event: OnEvent) -> AgentResult:
+        """Run one conversation for at most `deadline` seconds; raise AgentCrashed if its process died."""
+        job = {"job": "agent", "request": request.model_dump(mode="json"), "deadline": deadline}
+        answer = await self._do(job, deadline, on_event)
+        return AgentResult.model_validate(answer["result"])
+
+    def extend(self, seconds: float) -> None:
+        """Give the job under way so many seconds more; without one nothing happens."""
+        if self._time and self._current and (when := self._time.when()) is not None:
+            self._time.reschedule(when + seconds)
+            self._current.jobs.write(json.dumps({"extend": seconds}).encode() + b"\n")
+
+    async def close(self) -> None:
+        """End the supervisor and with it every process of this run."""
+        supervisor, self._current = self._current, None
+        if supervisor is None:
+            return
+        process = supervisor.process
+        supervisor.jobs.close()
+        try:
+            await asyncio.wait_for(process.wait(), GRACE_SECONDS)
+        except TimeoutError:
+            await self._kill(process)
+            await process.wait()
+        if process.returncode != 0:
+            await self._clear_up()
+
+    async def _do(self, job: dict[str, Any], seconds: float, on_event: OnEvent) -> dict[str, Any]:
+        async with self._one_job:
+            supervisor = await self._supervisor()
+            try:
+                async with asyncio.timeout(seconds + GRACE_SECONDS) as self._time:
+                    answer = await _exchange(supervisor, job, on_event)
+            except BaseException as error:
+                # Cancelled, out of time or out of step: this supervisor cannot be spoken to again.
+                await self.close()
+                if isinstance(error, TimeoutError):
+                    raise AgentCrashed("the agent's supervisor did not answer in time") from None
+                raise
+            finally:
+                self._time = None
+        if "error" in answer:
+            raise AgentCrashed(answer["error"])
+        return answer
+
+    async def _supervisor(self) -> _Supervisor:
+        if self._current and self._current.answers.at_eof():  # it died since its last job
+            await self.close()
+        if self._current is None:
+            mine, theirs = socket.socketpair()
+            with theirs, (self._folder / "supervisor.log").open("ab") as log:
+                try:
+                    process = await self._start(theirs.fileno(), log.fileno())
+                except BaseException:
+                    mine.close()
+                    raise
+            reader, writer = await asyncio.open_connection(sock=mine, limit=MAX_LINE)
+            self._current = _Supervisor(process, reader, writer)
+        return self._current
+
+
+async def _exchange(supervisor: _Supervisor, job: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
+    try:
+        supervisor.jobs.write(json.dumps(job).encode() + b"\n")
+        await supervisor.jobs.drain()
+        while line := await supervisor.answers.readline():
+            message = _parse(line)
+            if message is None:
+                continue
+            if message.get("type") == "result":
+                return message
+            on_event(message)
+    except (ConnectionError, ValueError) as error:
+        raise AgentCrashed(f"the agent's supervisor broke off: {error}") from error
+    raise AgentCrashed("the agent's supervisor ended in the middle of a job")
+
+
+def _parse(line: bytes) -> AgentEvent | None:
+    """Return the message in a line; None for a blank or one that a killed conversation left half written."""
+    with contextlib.suppress(ValueError):
+        message = json.loads(line)
+        if isinstance(message, dict):
+            return message  # pyright: ignore[reportUnknownVariableType]
+    return None
+
+
+def _ignore(_: AgentEvent) -> None:
+    return None
