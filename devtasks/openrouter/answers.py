@@ -5,13 +5,12 @@ are those of its documentation and of public issue threads; status codes and typ
 where it is the single thing that tells two cases apart (which rate limit, which 400). docs/faults.md has the table.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from devtasks.openrouter import hints
+from devtasks.openrouter import hints, jsontext
 from devtasks.recovery import FailureKind
 
 Json = dict[str, Any]
@@ -49,9 +48,9 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Completion:
-    """A chat completion that counts, with what it cost in USD; None where the service reports none."""
+    """A chat completion that counts, in the service's own bytes; what it cost in USD is None where not reported."""
 
-    body: Json
+    content: bytes
     model: str | None
     provider: str | None
     generation_id: str | None
@@ -109,10 +108,10 @@ def read_answer(
 ) -> Completion | Refusal:
     """Return what an answer of the chat endpoint means; never raises on whatever the bytes hold."""
     try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError):
+        parsed = jsontext.read(content)
+    except ValueError:
         parsed = None
-    answer = _read(status, parsed)
+    answer = _read(status, parsed, content)
     if isinstance(answer, Completion):
         return answer
     now, error = now or datetime.now(UTC), _first_error(parsed)
@@ -130,7 +129,7 @@ def _by_hint(refusal: Refusal, error: Json, after: timedelta) -> FailureKind:
     return FailureKind.UPSTREAM_RATE_LIMIT if is_busy else refusal.kind
 
 
-def _read(status: int, parsed: Any) -> Completion | Refusal:
+def _read(status: int, parsed: Any, content: bytes) -> Completion | Refusal:
     if status != 200 and not 400 <= status < 600:
         return Refusal(FailureKind.PROVIDER_ERROR, 502, f"HTTP {status}, which is neither an answer nor an error")
     if not isinstance(parsed, dict):
@@ -142,10 +141,10 @@ def _read(status: int, parsed: Any) -> Completion | Refusal:
         return _refusal(status, error)
     if status != 200:
         return Refusal(_by_status(status), status, f"HTTP {status}")
-    return _completion(body)
+    return _completion(body, content)
 
 
-def _completion(body: Json) -> Completion | Refusal:
+def _completion(body: Json, content: bytes) -> Completion | Refusal:
     choice = _first_choice(body)
     if choice is None:
         return Refusal(FailureKind.EMPTY_ANSWER, 502, "the provider answered without any choice")
@@ -156,7 +155,7 @@ def _completion(body: Json) -> Completion | Refusal:
         return Refusal(FailureKind.EMPTY_ANSWER, 502, "the provider answered with an empty message")
     usage = _mapping(body.get("usage"))
     return Completion(
-        body=body,
+        content=content,
         model=_text(body.get("model")),
         provider=_text(body.get("provider")),
         generation_id=_text(body.get("id")),

@@ -14,6 +14,7 @@ from typing import Any, Self, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from devtasks.openrouter import jsontext
 from devtasks.openrouter.answers import Json, Refusal
 from devtasks.openrouter.calls import Calls
 from devtasks.openrouter.upstream import MAX_BODY
@@ -101,18 +102,20 @@ class Gateway(Calls):
             self.refusal = body
             return _error(body)
         answer = await self.answer({name: value for name, value in body.items() if name in FORWARDED})
-        return _error(answer) if isinstance(answer, Refusal) else web.json_response(answer.body)
+        if isinstance(answer, Refusal):
+            return _error(answer)
+        return web.Response(body=answer.content, content_type="application/json")
 
 
 async def _read(request: web.Request) -> Json | Refusal:
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body: Any = await request.json()
+            body: Any = jsontext.read(await request.read(), finite=True)
     except TimeoutError:
         return Refusal(FailureKind.BAD_REQUEST, 408, f"the request did not arrive within {BODY_SECONDS:g} s")
     except web.HTTPRequestEntityTooLarge:
         return Refusal(FailureKind.CONTEXT_OVERFLOW, 413, f"the request is larger than {MAX_BODY} bytes")
-    except (ValueError, LookupError, RecursionError):  # no JSON, an unknown charset, nested beyond reason
+    except ValueError:
         body = None
     if not isinstance(body, dict) or cast(Json, body).get("stream"):
         return Refusal(FailureKind.BAD_REQUEST, 400, "expected a JSON object that asks for no stream")

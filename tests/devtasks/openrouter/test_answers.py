@@ -227,8 +227,9 @@ def test_every_type_of_the_table_decides_where_the_status_does_not() -> None:
 
 
 def test_an_answer_that_counts_is_read_with_its_cost() -> None:
-    answer = read_answer(200, b"\n     \n" + json.dumps(ANSWER).encode())
-    assert answer == Completion(ANSWER, "acme/coder-2", "P", "gen-1", 100, 20, 0.25)
+    content = b"\n     \n" + json.dumps(ANSWER).encode()
+    answer = read_answer(200, content)
+    assert answer == Completion(content, "acme/coder-2", "P", "gen-1", 100, 20, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from gateways import ServiceGateway, gateway_to
 from pydantic import SecretStr
+from services import Fault, service
 
 from devtasks.metrics_collector import LlmCall
 from devtasks.openrouter.calls import PATIENT_WAITS, TRIES
@@ -29,7 +30,7 @@ MODEL = "acme/coder:free"
 MESSAGES = [{"role": "user", "content": "Hi"}]
 K = FailureKind
 
-Answer = Callable[[httpx.Request], httpx.Response]
+Answer = Callable[[httpx.Request], httpx.Response | Fault]
 
 
 def completion(*, tokens: int = 12, cost: float = 0.0, **more: Any) -> httpx.Response:
@@ -46,24 +47,19 @@ def failure(status: int, message: str = "Provider returned error") -> httpx.Resp
 class Upstream:
     """OpenRouter, giving these answers in turn (the last one for ever) and keeping what it was asked."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
+    def __init__(self, *answers: httpx.Response | Fault) -> None:
         self._answers = answers or (completion(),)
         self.requests: list[httpx.Request] = []
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx.Request) -> httpx.Response | Fault:
         self.requests.append(request)
-        answer = self._answers[min(len(self.requests), len(self._answers)) - 1]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return self._answers[min(len(self.requests), len(self._answers)) - 1]
 
 
 @asynccontextmanager
-async def serving(
-    transport: httpx.AsyncBaseTransport | None = None, base_url: str = "http://upstream.test/api/v1", **more: Any
-) -> AsyncGenerator[ServiceGateway]:
+async def serving(base_url: str, **more: Any) -> AsyncGenerator[ServiceGateway]:
     models = more.pop("models", (MODEL,))
-    upstream = {"transport": transport} | ({"call_seconds": more.pop("call_seconds")} if "call_seconds" in more else {})
+    upstream = {"call_seconds": more.pop("call_seconds")} if "call_seconds" in more else {}
     async with gateway_to(base_url, SecretStr(KEY), *models, upstream=upstream, **more) as gateway:
         yield gateway
 
@@ -85,7 +81,7 @@ def through(
     """Open a gateway before this upstream, let the test use it; return the gateway and what the test returns."""
 
     async def run() -> tuple[ServiceGateway, Any]:
-        async with serving(httpx.MockTransport(upstream), **more) as gateway:
+        async with service(upstream) as base_url, serving(base_url, **more) as gateway:
             return gateway, await act(gateway)
 
     return asyncio.run(run())
@@ -191,7 +187,7 @@ def test_upstream_sees_the_key_and_the_attempt_s_model_but_not_the_token() -> No
     upstream = Upstream()
     gateway, _ = through(upstream, asking(model="acme/expensive", temperature=0.5))
     (request,) = upstream.requests
-    assert str(request.url) == "http://upstream.test/api/v1/chat/completions"
+    assert request.url.path == "/api/v1/chat/completions"
     assert request.headers["Authorization"] == f"Bearer {KEY}"
     body = request.read().decode()
     assert f'"model":"{MODEL}"' in body
@@ -354,17 +350,15 @@ def test_tries_count_against_the_limit_on_calls() -> None:
 @pytest.mark.parametrize(
     ("fault", "kind", "times"),
     [
-        pytest.param(httpx.ConnectError("refused"), K.UNREACHABLE, TRIES, id="refused"),
-        pytest.param(httpx.ConnectTimeout("silent"), K.UNREACHABLE, TRIES, id="no-connection"),
-        pytest.param(httpx.ReadTimeout("slow"), K.LLM_TIMEOUT, 1, id="no-answer"),
-        pytest.param(httpx.ReadError("reset"), K.PROVIDER_ERROR, TRIES, id="reset-in-the-answer"),
-        pytest.param(httpx.RemoteProtocolError("cut"), K.PROVIDER_ERROR, TRIES, id="cut-in-the-answer"),
+        pytest.param(Fault.HANGS, K.LLM_TIMEOUT, 1, id="no-answer"),
+        pytest.param(Fault.DROPS, K.PROVIDER_ERROR, TRIES, id="dropped-before-the-answer"),
+        pytest.param(Fault.RESETS, K.PROVIDER_ERROR, TRIES, id="reset-in-the-answer"),
+        pytest.param(Fault.CUTS, K.PROVIDER_ERROR, TRIES, id="cut-in-the-answer"),
     ],
 )
-def test_a_connection_that_fails_is_told_from_a_model_that_does(
-    fault: Exception, kind: FailureKind, times: int
-) -> None:
-    gateway, (response,) = through(Upstream(fault), asking())
+def test_a_connection_that_fails_is_told_from_a_model_that_does(fault: Fault, kind: FailureKind, times: int) -> None:
+    patience = 0.3 if fault is Fault.HANGS else 20
+    gateway, (response,) = through(Upstream(fault), asking(), call_seconds=patience)
     assert kind_of(response) == kind
     assert [call.error for call in gateway.calls] == [kind] * times
 
@@ -390,6 +384,10 @@ def test_a_service_that_is_not_there_is_unreachable() -> None:
         pytest.param(b"\xff\xfe", id="not-text"),
         pytest.param(b"", id="empty"),
         pytest.param(b"[" * 100_000, id="deeper-than-the-stack"),
+        pytest.param(b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="whole-and-deeper"),
+        pytest.param(b'{"messages": [], "temperature": NaN}', id="no-number"),
+        pytest.param(b'{"messages": [], "temperature": -Infinity}', id="no-finite-number"),
+        pytest.param(b'{"messages": [], "temperature": 1e400}', id="a-number-beyond-measure"),
     ],
 )
 def test_what_is_no_request_is_refused_and_not_sent(content: bytes) -> None:
@@ -398,6 +396,47 @@ def test_what_is_no_request_is_refused_and_not_sent(content: bytes) -> None:
     assert (response.status_code, kind_of(response)) == (400, K.BAD_REQUEST)
     assert gateway.refusal is not None
     assert upstream.requests == []
+
+
+HALF = b'{"messages": [{"role": "user", "content": "cut: \\ud83d"}]}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(HALF, id="half-an-emoji"),
+        pytest.param(b"\xef\xbb\xbf" + json.dumps({"messages": MESSAGES}).encode(), id="byte-order-mark"),
+        pytest.param(b'{"messages": ' + b"[" * 500 + b"]" * 500 + b"}", id="deep"),
+        pytest.param(b'{"messages": ["' + b"x" * (2 << 20) + b'"]}', id="two-mebibytes"),
+    ],
+)
+def test_a_request_that_is_odd_and_yet_json_arrives_as_it_is(content: bytes) -> None:
+    upstream = Upstream()
+    _, (response,) = through(upstream, asking(content=content))
+    assert response.status_code == 200
+    assert json.loads(upstream.requests[0].content) == json.loads(content.decode("utf-8-sig")) | {"model": MODEL}
+
+
+@pytest.mark.parametrize("depth", [240, 260, 900, 1_020, 1_100])
+def test_however_deep_a_request_is_it_is_sent_or_refused(depth: int) -> None:
+    upstream = Upstream()
+    _, (response,) = through(upstream, asking(content=b'{"messages": ' + b"[" * depth + b"]" * depth + b"}"))
+    assert (response.status_code, len(upstream.requests)) in ((200, 1), (400, 0))
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        pytest.param(completion().content.replace(b"Hello.", b"\\ud83d"), id="half-an-emoji"),
+        pytest.param(completion().content.replace(b'"cost":0.0', b'"cost":NaN'), id="no-number"),
+        pytest.param(b"\n     \n" + completion().content + b"\n", id="keep-alives"),
+    ],
+)
+def test_an_answer_is_handed_on_in_the_service_s_own_bytes(spoken: bytes) -> None:
+    gateway, (response,) = through(Upstream(httpx.Response(200, content=spoken)), asking())
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
+    assert response.content == spoken
+    assert gateway.usage.tokens == 12
 
 
 def test_a_body_too_large_is_refused_and_not_sent() -> None:
@@ -423,7 +462,7 @@ def test_a_call_the_agent_abandons_is_recorded_all_the_same() -> None:
         return completion()
 
     async def run() -> ServiceGateway:
-        async with serving(httpx.MockTransport(never)) as gateway:
+        async with service(never) as base_url, serving(base_url) as gateway:
             async with asyncio.timeout(10):
                 agent = asyncio.create_task(ask(gateway))
                 await arrived.wait()

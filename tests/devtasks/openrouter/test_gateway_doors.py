@@ -12,6 +12,7 @@ import psutil
 import pytest
 from gateways import ServiceGateway, gateway_to
 from pydantic import SecretStr
+from services import service
 
 from devtasks.openrouter import gateway as gateway_module
 from devtasks.openrouter.upstream import MAX_BODY
@@ -279,14 +280,14 @@ HARMFUL = {
 def test_a_key_that_could_cost_more_than_an_answer_stays_here(key: str) -> None:
     sent: list[dict[str, Any]] = []
 
-    def service(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx.Request) -> httpx.Response:
         sent.append(json.loads(request.content))
         return httpx.Response(200, json={"model": MODEL, "choices": [{"message": {"content": "Hello."}}]})
 
     async def run() -> int:
-        upstream = {"transport": httpx.MockTransport(service)}
         async with (
-            gateway_to("http://service.test/api/v1", SecretStr(KEY), MODEL, upstream=upstream) as gateway,
+            service(answer) as base_url,
+            gateway_to(base_url, SecretStr(KEY), MODEL) as gateway,
             httpx.AsyncClient(trust_env=False, timeout=20) as client,
         ):
             body = BODY | {key: HARMFUL[key]}
