@@ -6,13 +6,11 @@ provider goes on failing, the conversation moves to the next model of the lineup
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import cast
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential_jitter
 
 from devtasks.errors import DevtasksError
 from devtasks.metrics_collector import LlmCall
@@ -161,16 +159,14 @@ class Calls:
         return True
 
     async def _tried(self, body: Json, route: Route) -> Completion | Refusal:
-        def is_transient(answer: Completion | Refusal) -> bool:
-            return isinstance(answer, Refusal) and answer.kind in TRANSIENT | route.service.pacing.retried
-
-        retrying = AsyncRetrying(
-            retry=retry_if_result(is_transient),
-            stop=stop_after_attempt(TRIES),
-            wait=wait_exponential_jitter(initial=self._first_wait, max=10, jitter=self._first_wait),
-            retry_error_callback=_last,
-        )
-        return await retrying(self._send, body, route)
+        # A loop and not tenacity, which takes longer than all the rest of a call's way through this class.
+        answer, kinds = await self._send(body, route), TRANSIENT | route.service.pacing.retried
+        for tries in range(TRIES - 1):
+            if not isinstance(answer, Refusal) or answer.kind not in kinds:
+                break
+            await asyncio.sleep(self._first_wait * (2**tries + random.random()))  # noqa: S311
+            answer = await self._send(body, route)
+        return answer
 
     async def _wait(self, seconds: float, reason: str) -> None:
         self._on_wait(seconds, reason)
@@ -309,11 +305,6 @@ def _patience(refusal: Refusal, now: datetime) -> float | None:
     """Return how long to wait for a refused model, None where that is too long."""
     seconds = max(0.0, (refusal.until - now).total_seconds()) if refusal.until else UNTOLD_SECONDS
     return seconds if seconds <= PATIENCE_SECONDS else None
-
-
-def _last(state: RetryCallState) -> Completion | Refusal:
-    """Return the answer after which tenacity gave up."""
-    return cast("Completion | Refusal", state.outcome and state.outcome.result())
 
 
 def _ignore(*_: object) -> None:
