@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import psutil
 from rich.console import Console
@@ -56,5 +56,18 @@ def finish(name: str, where: dict[str, Any], rows: list[tuple[str, ...]], sample
         console.print(f"{verdict}: {aim.name}: {aim.value:.3g} ({aim.direction} {aim.bound:g})", highlight=False)
     RESULTS.mkdir(exist_ok=True)
     document = {"machine": where, "aims": [asdict(aim) | {"met": aim.met} for aim in aims], "samples": samples}
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(_text(document, depth=3) + "\n")
     return int(os.environ.get("CHECK") == "1" and not all(aim.met for aim in aims))
+
+
+def _text(value: Any, depth: int, indent: str = "") -> str:
+    """Return a value as JSON, on one line each where it is nested deeper than `depth`."""
+    if not depth or not isinstance(value, dict | list) or not value:
+        return json.dumps(value)
+    inner = f"\n{indent} "
+    if isinstance(value, dict):
+        pairs = cast("dict[str, Any]", value).items()
+        parts = (f"{json.dumps(key)}: {_text(each, depth - 1, indent + ' ')}" for key, each in pairs)
+        return f"{{{inner}{f',{inner}'.join(parts)}\n{indent}}}"
+    parts = (_text(each, depth - 1, f"{indent} ") for each in cast("list[Any]", value))
+    return f"[{inner}{f',{inner}'.join(parts)}\n{indent}]"
