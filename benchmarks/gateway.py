@@ -83,7 +83,7 @@ class Figures:
 def main() -> int:
     """Let the ways take turns, and print what each costs."""
     where = machine()
-    where["versions"] |= {name: version(name) for name in ("aiohttp", "httpx", "sqlalchemy", "asyncpg", "aiosqlite")}
+    where["versions"] |= {name: version(name) for name in ("aiohttp", "sqlalchemy", "asyncpg", "orjson")}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="devtasks-bench-")))
         simulator = stack.enter_context(_simulator(folder))
