@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from devtasks.circuit_breaker import Admitted, CallEnd, CoolingUntil
 from devtasks.ledger.breakers import Breakers
+from devtasks.ledger.counter import mark_again, settle
 from devtasks.ledger.measurements import Measurements
-from devtasks.ledger.quota import Quota, settle
+from devtasks.ledger.quota import Quota
 from devtasks.metrics_collector import LlmCall
 from devtasks.quota import AccountLimits, Budgets, DayExhausted, Granted, MinuteFull, Order, OverBudget
 
@@ -79,7 +80,12 @@ class Passages(Quota, Breakers, Measurements):
 
     async def redepart(self, account: str, reservations: Sequence[str]) -> None:
         """Let calls that were held up on their way out count from now."""
-        await self._writing(lambda connection: self._mark_again(connection, account, reservations))
+
+        def mark(connection: Connection) -> None:
+            _, now = self._account(connection, account)
+            mark_again(connection, reservations, now)
+
+        await self._writing(mark)
 
     async def arrive(self, order: Order, ends: Sequence[Ended]) -> None:
         """Write how calls to one account ended; one that was sent and not answered goes on counting, at its bound."""
