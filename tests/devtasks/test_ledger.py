@@ -242,12 +242,16 @@ def test_sqlite_readers_do_not_wait_for_writers(sqlite_url: str) -> None:
 def test_a_connection_the_server_dropped_is_replaced(postgresql_url: str) -> None:
     async def work(ledger: Ledger) -> int:
         await ledger.record_attempt(make_attempt())
+        kept: Any = await ledger._reading(lambda connection: connection.connection.driver_connection)
         await asyncio.to_thread(
             execute,
             postgresql_url,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()",
         )
+        async with asyncio.timeout(10):
+            while not kept.is_closed():
+                await asyncio.sleep(0.01)
         await ledger.record_attempt(make_attempt(attempt=2))
         return len(await ledger.attempts())
 
