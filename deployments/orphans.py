@@ -36,6 +36,9 @@ STOP_SECONDS = 15.0
 
 UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
+RESUMED = (*UNDER_WAY, StateType.CRASHED)
+"""A run with a folder that says it can go on is taken up also where its process still could call it crashed."""
+
 
 async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
     """End and requeue what dead workers of this machine left behind; call it only while none runs here.
@@ -47,12 +50,14 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
     async with get_client() as client:
         flow_runs = {each.id: each for each in await _under_way(client)} if owns_pool else {}
         for folder in folders:
-            if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in UNDER_WAY:
+            if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in RESUMED:
                 flow_runs[flow_run.id] = flow_run
         await end_owners(folders)
         touched = [before for before in flow_runs.values() if await _take_up(client, before)]
-    for folder in folders:
-        folder.release()
+        for folder in folders:
+            flow_run = await _read(client, folder.flow_run_id)
+            if flow_run is None or flow_run.state is None or flow_run.state.is_final():
+                folder.release()
     return touched
 
 

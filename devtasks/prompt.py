@@ -66,6 +66,11 @@ def repair_prompt(workspace: Path, findings: Sequence[Finding]) -> str:
     return _environment().get_template("repair.md").render(workspace=workspace, findings=told)
 
 
+def resume_prompt(workspace: Path) -> str:
+    """Return the message that an agent goes on with whose process was killed."""
+    return _environment().get_template("resume.md").render(workspace=workspace)
+
+
 def suggest_test_file(task: DevTask, tests: Sequence[str]) -> str:
     """Return a path for the new tests: beside the first of the existing ones, in `tests/` where there are none.
 

@@ -11,6 +11,7 @@ import psutil
 from devtasks import workspace
 
 RECORD = "run.json"
+COURSE = "course.json"
 WORK = "work"
 
 
@@ -19,7 +20,8 @@ class RunFolder:
     """A run's folder, named by the flow run's id.
 
     `work` (workspace, agent's home, scratch files) goes when the run ends, the attempts' evidence and the patch stay.
-    While a process works on the run, `run.json` says which one.
+    While a process works on the run, `run.json` says which one, and `course.json` how far it has come: a process that
+    was killed leaves all of it to the next one. Both lie outside `work`, where an agent may write.
     """
 
     path: Path
@@ -51,6 +53,11 @@ class RunFolder:
         return self.path / RECORD
 
     @property
+    def course(self) -> Path:
+        """The file that says how far the run has come."""
+        return self.path / COURSE
+
+    @property
     def work(self) -> Path:
         """The part that goes when the run ends."""
         return self.path / WORK
@@ -78,5 +85,6 @@ class RunFolder:
 
     def release(self) -> None:
         """Remove what is only needed while the run works, then the record: a crash in between is seen again."""
+        self.course.unlink(missing_ok=True)
         workspace.remove(self.work)
         self.record.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """The flow of one development task: prepare; select, run, validate and record until settled; deliver."""
 
 import asyncio
-import time
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import uuid4
@@ -16,14 +16,12 @@ from pydantic import Field
 from devtasks import workspace
 from devtasks.errors import DevtasksError, InvalidInput, NoModelAvailable
 from devtasks.metrics_collector import ExecutionMetrics
-from devtasks.model_selector import Candidate
 from devtasks.prompt import repair_prompt
-from devtasks.recovery import Attempt, FailureKind, Step, classify, next_step
+from devtasks.recovery import Step, classify, next_step
 from devtasks.report import TaskReport
 from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskLimits, TaskPriority, TaskStatus
-from devtasks.validation.result import ValidationResult
 from devtasks.validation.validator import require_rules
-from devtasks.workspace import Patch
+from flows.course import Course, Worked
 from tasks import (
     Assignment,
     AttemptEnd,
@@ -32,13 +30,13 @@ from tasks import (
     prepare_workspace,
     publish_report,
     record_metrics,
+    restore_calls,
     run_openhands,
     select_model,
     validate_result,
     write_metrics,
 )
 from tasks.deliver_result import Delivered
-from tasks.prepare_workspace import Prepared
 from tasks.run import Run, open_run
 
 DEFAULTS = TaskLimits()
@@ -138,62 +136,51 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         return Failed(message=str(error))
 
 
-@dataclass
-class Course:
-    """What has happened so far in one run."""
-
-    prepared: Prepared
-    first: int
-    metrics: list[ExecutionMetrics] = field(default_factory=list[ExecutionMetrics])
-    tried: tuple[str, ...] = ()
-    lineup: tuple[Candidate, ...] = ()
-    conversation_id: str = ""
-    agent_seconds: float = 0.0
-    patch: Patch | None = None
-    verdict: ValidationResult | None = None
-    reason: str = ""
-
-    @property
-    def history(self) -> tuple[Attempt, ...]:
-        """The attempts as the policy sees them."""
-        return tuple(
-            Attempt(each.model_requested, FailureKind(each.failure) if each.failure else None) for each in self.metrics
-        )
-
-
 async def _settle(run: Run) -> State[Any]:
     """Go round the picture's loop until the policy accepts or rejects, then deliver and report."""
     await check_price(run)
+    course = Course.load(run.folder.course) or await _begin(run)
+    while course.step in (Step.FALL_BACK, Step.REPAIR):
+        if course.assignment is None:
+            try:
+                course.assignment = await _assign(run, course)
+            except NoModelAvailable as error:
+                if not course.metrics:
+                    raise
+                course.reason = str(error)
+                break
+            course.started_at, course.worked, course.verdict = datetime.now(UTC), None, None
+            course.save(run.folder.course)
+            course.metrics.append(await _attempt(run, course, course.assignment))
+        else:
+            get_run_logger().info("attempt %d goes on where its process ended", course.assignment.attempt)
+            course.metrics.append(await _attempt(run, course, course.assignment, resumed=True))
+        course.assignment = None
+        course.step = next_step(course.history, run.task.limits)
+        course.save(run.folder.course)
+        get_run_logger().info("next step: %s", course.step.replace("_", " "))
+    if course.step is Step.ACCEPT and course.patch and course.verdict:
+        delivered = await deliver_result(run, course.prepared.workspace, course.patch, course.verdict)
+        return await _finish(run, course, delivered)
+    return await _finish(run, course, None)
+
+
+async def _begin(run: Run) -> Course:
     earlier = await run.ledger.attempts(flow_run_id=run.flow_run_id)
     course = Course(prepared=await prepare_workspace(run), first=len(earlier) + 1)
     covered = course.prepared.baseline.coverage
     if covered and covered.fraction == 1:
         # No result could raise it: not one model call is spent on trying.
         raise InvalidInput("target_file", run.task.target_file, "a file that its tests do not cover completely yet")
-    step = Step.FALL_BACK
-    while step in (Step.FALL_BACK, Step.REPAIR):
-        try:
-            assignment = await _assign(run, course, step)
-        except NoModelAvailable as error:
-            if not course.metrics:
-                raise
-            course.reason = str(error)
-            break
-        course.metrics.append(await _attempt(run, course, assignment))
-        step = next_step(course.history, run.task.limits)
-        get_run_logger().info("next step: %s", step.replace("_", " "))
-    if step is Step.ACCEPT and course.patch and course.verdict:
-        delivered = await deliver_result(run, course.prepared.workspace, course.patch, course.verdict)
-        return await _finish(run, course, delivered)
-    return await _finish(run, course, None)
+    return course
 
 
-async def _assign(run: Run, course: Course, step: Step) -> Assignment:
+async def _assign(run: Run, course: Course) -> Assignment:
     """Return the next attempt to make: the same conversation with the findings, or the next model from the start."""
     attempt = course.first + len(course.metrics)
     remaining = run.task.limits.seconds - course.agent_seconds
     place = course.prepared.workspace
-    if step is Step.REPAIR and course.lineup and course.verdict:
+    if course.step is Step.REPAIR and course.lineup and course.verdict:
         message = repair_prompt(place.path, course.verdict.findings)
         return Assignment(attempt, course.lineup, course.conversation_id, message, remaining)
     course.lineup = await select_model(run, course.prepared.prompt, course.tried)
@@ -203,23 +190,37 @@ async def _assign(run: Run, course: Course, step: Step) -> Assignment:
     return Assignment(attempt, course.lineup, course.conversation_id, course.prepared.prompt, remaining)
 
 
-async def _attempt(run: Run, course: Course, assignment: Assignment) -> ExecutionMetrics:
-    """Let the agent work, judge what it left behind, and write the attempt down whatever its end."""
-    started_at, clock, waited = datetime.now(UTC), time.monotonic(), run.gateway.waited_seconds
-    agent = verdict = None
+async def _attempt(run: Run, course: Course, assignment: Assignment, *, resumed: bool = False) -> ExecutionMetrics:
+    """Let the agent work, judge what it left behind, and write the attempt down whatever its end.
+
+    What a resumed attempt has done already is not done again.
+    """
+    started_at = course.started_at or datetime.now(UTC)
 
     def end() -> AttemptEnd:
         refused = run.gateway.refusal.kind if run.gateway.refusal else None
-        failure = classify(agent.status if agent else None, refused, passed=bool(verdict and verdict.passed))
-        return AttemptEnd(assignment, started_at, time.monotonic() - clock, agent, verdict, failure)
+        agent = course.worked.agent if course.worked else None
+        passed = bool(course.verdict and course.verdict.passed)
+        failure = classify(agent.status if agent else None, refused, passed=passed)
+        seconds = (datetime.now(UTC) - started_at).total_seconds()
+        return AttemptEnd(assignment, started_at, seconds, agent, course.verdict, failure)
 
     try:
-        agent = await run_openhands(run, course.prepared.workspace, assignment)
-        course.agent_seconds += max(0.0, agent.seconds - (run.gateway.waited_seconds - waited))
-        course.patch, verdict = await validate_result(run, course.prepared, assignment.attempt)
-        course.verdict = verdict
+        if course.worked is None:
+            waited = run.gateway.waited_seconds
+            agent = await run_openhands(run, course.prepared.workspace, replace(assignment, resumed=resumed))
+            course.agent_seconds += max(0.0, agent.seconds - (run.gateway.waited_seconds - waited))
+            course.worked = Worked(agent, run.gateway.lineup, run.gateway.rotations, run.gateway.refusal)
+            course.save(run.folder.course)
+        else:
+            await restore_calls(run, assignment, course.worked.lineup)
+            run.gateway.rotations, run.gateway.refusal = course.worked.rotations, course.worked.refusal
+        if course.verdict is None:
+            course.patch, course.verdict = await validate_result(run, course.prepared, assignment.attempt)
+            course.save(run.folder.course)
     except BaseException:
-        await asyncio.shield(write_metrics(run, end()))
+        with suppress(DevtasksError):  # the ledger may have gone with the rest; what ended the attempt is what counts
+            await asyncio.shield(write_metrics(run, end()))
         raise
     ahead = run.gateway.lineup[1:]
     course.tried += tuple(each.model_id for each in assignment.lineup if each.model_id not in ahead)

@@ -7,7 +7,7 @@ from tasks.check_price import check_price
 from tasks.deliver_result import deliver_result, publish_report
 from tasks.prepare_workspace import prepare_workspace
 from tasks.record_metrics import AttemptEnd, record_metrics, write_metrics
-from tasks.run_openhands import Assignment, run_openhands
+from tasks.run_openhands import Assignment, restore_calls, run_openhands
 from tasks.select_model import select_model
 from tasks.validate_result import validate_result
 
@@ -19,6 +19,7 @@ __all__ = [
     "prepare_workspace",
     "publish_report",
     "record_metrics",
+    "restore_calls",
     "run_openhands",
     "select_model",
     "validate_result",

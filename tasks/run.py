@@ -1,7 +1,12 @@
 """What the steps of one flow run share: its folder, ledger, gateway and runtime, opened and closed together."""
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig
@@ -18,6 +23,9 @@ from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.run_folder import RunFolder
 from devtasks.selection.capability import Endpoint
 from devtasks.task import DevTask, TaskLimits
+
+ANSWER_SECONDS = 5.0
+"""What the server may take to say how a run stands."""
 
 
 class Run:
@@ -88,14 +96,18 @@ class Services:
 
 @asynccontextmanager
 async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime: str) -> AsyncGenerator[Run]:
-    """Open what a run needs; on leaving, however that happens, nothing of it is left running or half removed."""
+    """Open what a run needs; on leaving, however that happens, nothing of it is left running or half removed.
+
+    What it has done so far is kept where its process is being ended and nobody has cancelled it, or where the server is
+    gone: another process goes on there.
+    """
     config = OpenHandsConfig.from_env()
     keys = await _load(OpenRouterCredentials, "credentials", credentials)
     settings = await _load(OpenHandsRuntime, "runtime", runtime)
     if settings.runtime != "local":
         raise InvalidInput("runtime", settings.runtime, "local (the docker runtime is not in this version)")
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
-    folder = RunFolder.claim(config.runs_folder, flow_run_id)
+    folder, goes_on = RunFolder.claim(config.runs_folder, flow_run_id), False
     try:
         async with Ledger.open(config.ledger_url) as ledger, AsyncExitStack() as stack:
             services = Services(stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker)
@@ -114,8 +126,23 @@ async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime
                 settings=settings,
                 credentials=keys,
             )
+    except Exception:  # the flow has failed; or the server is gone, and nobody knows
+        goes_on = await _state(flow_run_id) is None
+        raise
+    except BaseException:  # this process is being ended
+        goes_on = await asyncio.shield(_state(flow_run_id)) not in {StateType.CANCELLING, StateType.CANCELLED}
+        raise
     finally:
-        folder.release()
+        if not goes_on:
+            folder.release()
+
+
+async def _state(flow_run_id: str) -> StateType | None:
+    """Return the kind of state that the run is in, None where nobody can tell."""
+    with suppress(Exception):
+        async with asyncio.timeout(ANSWER_SECONDS), get_client() as client:
+            return (await client.read_flow_run(UUID(flow_run_id))).state_type
+    return None
 
 
 def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult
 from devtasks.model_selector import Candidate
 from devtasks.openrouter.answers import Refusal
 from devtasks.openrouter.route import Route
+from devtasks.prompt import resume_prompt
+from devtasks.selection.capability import ModelCapability
 from devtasks.validation.conventions import python_path
 from devtasks.validation.pytest_options import own_settings
 from devtasks.workspace import Workspace
@@ -24,20 +26,29 @@ MIN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Assignment:
-    """One attempt to make: with which models, the first one first, in which conversation, with which message."""
+    """One attempt to make: with which models, the first one first, in which conversation, with which message.
+
+    A `resumed` one was begun by a process that has ended, and goes on in what that left behind.
+    """
 
     attempt: int
     lineup: tuple[Candidate, ...]
     conversation_id: str
     message: str
     seconds: float
+    resumed: bool = False
+
+
+async def restore_calls(run: Run, assignment: Assignment, lineup: Sequence[str]) -> None:
+    """Have the gateway stand where an attempt's agent left it: with these models of the lineup."""
+    run.gateway.begin(assignment.attempt, await _routes(run, [m for m in _models(assignment) if m.model_id in lineup]))
 
 
 @task(name="run-openhands", task_run_name="run-openhands #{assignment.attempt}", **RETRIED)
 async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) -> AgentResult:
     """Let the agent work on the workspace until it stops or its time is up; its events become the trajectory."""
     logger = get_run_logger()
-    models = [candidate.capability for candidate in assignment.lineup]
+    models = _models(assignment)
 
     def on_wait(seconds: float, reason: str) -> None:
         logger.info("waiting %.0f s %s", seconds, reason)
@@ -46,9 +57,7 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
     def on_move(model: str, refusal: Refusal) -> None:
         logger.info("the conversation goes on with %s: %s: %s", model, refusal.kind, refusal.message)
 
-    services = [await run.services.of(model.endpoint, run.credentials) for model in models]
-    lineup = [Route(each.model_id, service, each.pricing) for each, service in zip(models, services, strict=True)]
-    run.gateway.begin(assignment.attempt, lineup, on_wait=on_wait, on_move=on_move)
+    run.gateway.begin(assignment.attempt, await _routes(run, models), on_wait=on_wait, on_move=on_move)
     context = min(model.context_length for model in models)
     request = AgentRequest(
         conversation_id=assignment.conversation_id,
@@ -58,6 +67,7 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
         base_url=run.gateway.base_url,
         token=run.gateway.token,
         message=assignment.message,
+        resume_message=resume_prompt(workspace.path) if assignment.resumed else None,
         # As the validator runs them: the project's own code first, nothing of the folders above, nothing left behind.
         environment={
             "PYTHONPATH": python_path(workspace.path),
@@ -86,6 +96,15 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
         f"; {refusal.kind}: {refusal.message}" if refusal else f"; {result.detail}" if result.detail else "",
     )
     return result
+
+
+def _models(assignment: Assignment) -> list[ModelCapability]:
+    return [candidate.capability for candidate in assignment.lineup]
+
+
+async def _routes(run: Run, models: Sequence[ModelCapability]) -> list[Route]:
+    services = [await run.services.of(model.endpoint, run.credentials) for model in models]
+    return [Route(each.model_id, service, each.pricing) for each, service in zip(models, services, strict=True)]
 
 
 def _is_prompt(event: AgentEvent) -> bool:

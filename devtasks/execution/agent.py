@@ -55,7 +55,7 @@ def run_conversation(request: AgentRequest, emit: Callable[[AgentEvent], None]) 
     try:
         conversation = _conversation(request, on_event)
         try:
-            conversation.send_message(request.message)
+            conversation.send_message(_message(conversation, request))
             conversation.run()
             status, message = _status(conversation)
         finally:
@@ -137,6 +137,17 @@ def _conversation(request: AgentRequest, on_event: Callable[["Event"], None]) ->
         visualizer=None,
         stuck_detection=True,
     )
+
+
+def _message(conversation: "LocalConversation", request: AgentRequest) -> str:
+    from openhands.sdk.event import MessageEvent
+    from openhands.sdk.llm import content_to_str
+
+    if not request.resume_message:
+        return request.message
+    events = (event for event in conversation.state.events if isinstance(event, MessageEvent))
+    said = {_join(content_to_str(event.llm_message.content)) for event in events if event.source == "user"}
+    return request.resume_message if request.message in said else request.message
 
 
 def _status(conversation: "LocalConversation") -> tuple[AgentStatus, str]:

@@ -41,7 +41,8 @@ class AgentRequest(BaseModel):
     """What the agent's process is told; the token opens only this run's gateway and dies with it.
 
     `gateway_socket` is where the gateway listens too, for a sandbox that cannot reach `base_url`. `environment` is
-    added to the sandbox's own, for the agent's shell.
+    added to the sandbox's own, for the agent's shell. `resume_message` is said in place of `message` in a conversation
+    that knows that one already, because its process was killed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class AgentRequest(BaseModel):
     gateway_socket: Path | None = None
     token: str
     message: str
+    resume_message: str | None = None
     max_iterations: int
     max_input_tokens: int
     max_output_tokens: int

@@ -92,7 +92,7 @@ class Calls:
         self._endings = set[asyncio.Task[None]]()
         self._telling = set[asyncio.Task[None]]()
         self.usage = Usage()
-        self.calls: list[LlmCall] = []
+        self.calls = list(earlier)
         self.rotations = 0
         self.refusal: Refusal | None = None
         for call in earlier:

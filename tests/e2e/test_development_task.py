@@ -272,9 +272,17 @@ def test_a_run_survives_kill_9_of_its_worker_and_of_the_whole_stack(tmp_path: Pa
         up.start()
         flow_run = up.wait_ended(flow_run_id, 120)
         assert flow_run["state"]["name"] == "Accepted"
+        status = json.loads(up.run("devtasks", "get-status", flow_run_id, "--json").stdout)
+        (attempt,) = status["attempts"]
+        assert attempt["llm_calls"] == len(simulator.requests()), "the killed calls count where they were made"
+        found = up.api("POST", "/logs/filter", logs={"flow_run_id": {"any_": [flow_run_id]}}).raise_for_status()
+        lines = [line["message"] for line in found.json()]
+        assert lines.count("attempt 1 goes on where its process ended") == 2
+        assert sum(line.startswith("baseline: ") for line in lines) == 1, "what was done is not done again"
         assert up.stop() == 0
         assert up.processes() == []
     assert not list((up.stack / "runs").glob("*/work"))
+    assert not list((up.stack / "runs").glob("*/course.json"))
     assert look_at(repository) == before
     branches = git(repository, "for-each-ref", "--format=%(refname:short)", "refs/heads").splitlines()
     assert branches == [f"devtasks/unit_test-{flow_run_id[:8]}", "main"]

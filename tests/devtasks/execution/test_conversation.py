@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,13 @@ class Scene:
         return self.stage.folder / "workspace"
 
     async def agent(
-        self, message: str, *, deadline: float = PATIENCE, iterations: int = 10, native: bool = True
+        self,
+        message: str,
+        *,
+        deadline: float = PATIENCE,
+        iterations: int = 10,
+        native: bool = True,
+        resume: str | None = None,
     ) -> AgentResult:
         request = AgentRequest(
             conversation_id=self.conversation_id,
@@ -55,6 +61,7 @@ class Scene:
             base_url=self.gateway.base_url,
             token=self.gateway.token,
             message=message,
+            resume_message=resume,
             max_iterations=iterations,
             max_input_tokens=131_072,
             max_output_tokens=4_096,
@@ -194,6 +201,46 @@ def test_a_conversation_that_is_continued_knows_what_was_said(stage: Any) -> Non
             assert (first.status, second.status, second.iterations) == (AgentStatus.FINISHED,) * 2 + (1,)
             before, after = (record.messages for record in on.model.requests)
             assert after > before + 1, "the earlier messages and the new one"
+
+    stage.play(act())
+
+
+def test_a_conversation_whose_process_was_killed_goes_on_and_asks_for_one_step_again_at_most(
+    stage: Any, mark: str
+) -> None:
+    turns = (
+        shell("echo first >> steps"),
+        shell(f"echo second >> steps; [ $(grep -c second steps) = 2 ] || sleep {mark}"),
+        {"finish": "Done."},
+    )
+
+    async def act() -> None:
+        async with scene(stage, *turns) as on:
+            with suppress(FileNotFoundError):
+                (on.workspace / "steps").unlink()
+            agent = asyncio.create_task(on.agent("Take two steps.", resume="Go on."))
+            await until_async(lambda: alive(mark))
+            processes = supervisors(stage.folder)
+            (conversation,) = (each for each in processes if each not in topmost(processes))
+            conversation.kill()
+            with pytest.raises(AgentCrashed):
+                await agent
+            assert (await on.agent("Take two steps.", resume="Go on.")).final_message == "Done."
+            assert (on.workspace / "steps").read_text().split() == ["first", "second", "second"]
+            assert len(on.model.requests) == 4, "three turns, of which the killed one was asked for again"
+            assert [each["text"] for each in on.told("message") if each["source"] == "user"] == [
+                "Take two steps.",
+                "Go on.",
+            ]
+
+    stage.play(act())
+
+
+def test_a_conversation_that_was_killed_before_it_began_is_told_its_task(stage: Any) -> None:
+    async def act() -> None:
+        async with scene(stage, {"finish": "Done."}) as on:
+            await on.agent("Do it.", resume="Go on.")
+            assert [each["text"] for each in on.told("message") if each["source"] == "user"] == ["Do it."]
 
     stage.play(act())
 
