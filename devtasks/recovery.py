@@ -42,11 +42,12 @@ class FailureKind(StrEnum):
 
 
 class Step(StrEnum):
-    """What follows: deliver, try again with the findings, try another model, or end the task as rejected."""
+    """What follows: deliver, repair with the findings, try another model, go on later, or end the task as rejected."""
 
     ACCEPT = "accept"
     REPAIR = "repair"
     FALL_BACK = "fall_back"
+    DEFER = "defer"
     REJECT = "reject"
 
 
@@ -72,7 +73,7 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.AUTHENTICATION: _ENDS_TASK,
     FailureKind.PAYMENT: _MODEL_FAULT,
     FailureKind.MINUTE_LIMIT: _ENDS_TASK,
-    FailureKind.DAY_LIMIT: _ENDS_TASK,
+    FailureKind.DAY_LIMIT: (Step.DEFER,),
     FailureKind.UNREACHABLE: _ENDS_TASK,
     FailureKind.LIMIT_SECONDS: _ENDS_TASK,
     FailureKind.LIMIT_LLM_CALLS: _ENDS_TASK,
@@ -148,8 +149,8 @@ def next_step(history: Sequence[Attempt], limits: TaskLimits) -> Step:
     last = history[-1]
     if last.failure is None:
         return Step.ACCEPT
-    if len(history) >= limits.attempts:
-        return Step.REJECT
     row = POLICY[last.failure]
     times = sum(attempt == last for attempt in history)
-    return row[min(times, len(row)) - 1]
+    step = row[min(times, len(row)) - 1]
+    # An attempt that is deferred is not over.
+    return Step.REJECT if len(history) >= limits.attempts and step is not Step.DEFER else step

@@ -51,13 +51,12 @@ class Course:
     patch: Patch | None = None
     verdict: ValidationResult | None = None
     reason: str = ""
+    deferrals: int = 0
 
     @property
     def history(self) -> tuple[Attempt, ...]:
         """The attempts as the policy sees them."""
-        return tuple(
-            Attempt(each.model_requested, FailureKind(each.failure) if each.failure else None) for each in self.metrics
-        )
+        return tuple(attempt_of(each) for each in self.metrics)
 
     def save(self, file: Path) -> None:
         """Write the course, whole or not at all; nobody else may read it, because it holds the prompt."""
@@ -75,6 +74,11 @@ class Course:
             return None
         made = course.prepared.workspace
         return course if made.path.is_dir() and made.git_dir.is_dir() else None  # pyright: ignore[reportReturnType]
+
+
+def attempt_of(metrics: ExecutionMetrics) -> Attempt:
+    """Return an attempt as the policy sees it."""
+    return Attempt(metrics.model_requested, FailureKind(metrics.failure) if metrics.failure else None)
 
 
 _JSON = TypeAdapter(Course)

@@ -3,14 +3,16 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
 from prefect.runtime import deployment, flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Failed, Scheduled
 from pydantic import Field
 
 from devtasks import workspace
@@ -21,7 +23,7 @@ from devtasks.recovery import Step, classify, next_step
 from devtasks.report import TaskReport
 from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskLimits, TaskPriority, TaskStatus
 from devtasks.validation.validator import require_rules
-from flows.course import Course, Worked
+from flows.course import Course, Worked, attempt_of
 from tasks import (
     Assignment,
     AttemptEnd,
@@ -40,6 +42,15 @@ from tasks.deliver_result import Delivered
 from tasks.run import Run, open_run
 
 DEFAULTS = TaskLimits()
+
+SHORTEST_DEFERRAL = timedelta(seconds=10)
+"""The process that gives its slot back needs a moment to end."""
+
+LONGEST_DEFERRAL = timedelta(hours=26)
+"""An account's day, and some; who asks for more is not waited for."""
+
+MAX_DEFERRALS = 10
+"""How often one run is deferred before it ends with what it has."""
 
 
 def run_name() -> str:
@@ -141,28 +152,49 @@ async def _settle(run: Run) -> State[Any]:
     await check_price(run)
     course = Course.load(run.folder.course) or await _begin(run)
     while course.step in (Step.FALL_BACK, Step.REPAIR):
+        resumed = course.assignment is not None
         if course.assignment is None:
             try:
                 course.assignment = await _assign(run, course)
             except NoModelAvailable as error:
+                await _defer(run, course, error.ready_at, str(error))
                 if not course.metrics:
                     raise
                 course.reason = str(error)
                 break
             course.started_at, course.worked, course.verdict = datetime.now(UTC), None, None
             course.save(run.folder.course)
-            course.metrics.append(await _attempt(run, course, course.assignment))
         else:
             get_run_logger().info("attempt %d goes on where its process ended", course.assignment.attempt)
-            course.metrics.append(await _attempt(run, course, course.assignment, resumed=True))
-        course.assignment = None
-        course.step = next_step(course.history, run.task.limits)
+        metrics = await _attempt(run, course, course.assignment, resumed=resumed)
+        step = next_step((*course.history, attempt_of(metrics)), run.task.limits)
+        get_run_logger().info("next step: %s", step.replace("_", " "))
+        if step is Step.DEFER and (refusal := run.gateway.refusal):
+            course.worked = course.verdict = None
+            await _defer(run, course, refusal.until, refusal.message)
+            step = Step.REJECT
+        course.metrics.append(metrics)
+        course.assignment, course.step = None, step
         course.save(run.folder.course)
-        get_run_logger().info("next step: %s", course.step.replace("_", " "))
     if course.step is Step.ACCEPT and course.patch and course.verdict:
         delivered = await deliver_result(run, course.prepared.workspace, course.patch, course.verdict)
         return await _finish(run, course, delivered)
     return await _finish(run, course, None)
+
+
+async def _defer(run: Run, course: Course, until: datetime | None, reason: str) -> None:
+    """Give the slot back and have the run go on when there is quota again; return where waiting does not help."""
+    now = datetime.now(UTC)
+    if until is None or until - now > LONGEST_DEFERRAL or course.deferrals >= MAX_DEFERRALS:
+        return
+    course.deferrals += 1
+    course.save(run.folder.course)
+    at = max(until, now + SHORTEST_DEFERRAL)
+    get_run_logger().info("deferred until %s: %s", f"{at:%Y-%m-%d %H:%M:%S %Z}", reason)
+    state = Scheduled(name=TaskStatus.AWAITING_QUOTA, message=reason, scheduled_time=at)
+    async with get_client() as client:
+        await client.set_flow_run_state(UUID(run.flow_run_id), state, force=True)
+    raise Pause(reason, state=state)
 
 
 async def _begin(run: Run) -> Course:

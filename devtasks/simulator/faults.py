@@ -52,6 +52,7 @@ class FaultKind(StrEnum):
 
 TAKES_RETRY_AFTER = frozenset(
     {
+        FaultKind.ACCOUNT_DAY_429,
         FaultKind.IN_FLIGHT_BUDGET_402,
         FaultKind.UPSTREAM_429,
         FaultKind.CAPACITY_EXHAUSTED_429,

@@ -61,9 +61,16 @@ def availability(status: int, error_type: str, message: str, **details: Any) -> 
     return Reply(status, {"error": body})
 
 
-def account_limit(now: datetime, *, window: int, limit: int, is_free_tier: bool = True) -> Reply:
-    """Return the account's 429 for a window of so many seconds: no Retry-After, the reset in epoch milliseconds."""
+def account_limit(
+    now: datetime, *, window: int, limit: int, is_free_tier: bool = True, reset_after: float | None = None
+) -> Reply:
+    """Return the account's 429 for a window of so many seconds: no Retry-After, the reset in epoch milliseconds.
+
+    The reset is the window's end, or after so many seconds where a test cannot wait for that.
+    """
     reset = (int(now.timestamp()) // window + 1) * window * 1_000
+    if reset_after is not None:
+        reset = int((now.timestamp() + reset_after) * 1_000)
     headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(reset)}
     if window != DAY:
         return error(429, "Rate limit exceeded: free-models-per-min. ", headers, headers=headers, provider_name=None)
@@ -165,7 +172,9 @@ REFUSALS: Mapping[FaultKind, Callable[[Situation], Reply]] = {
     FaultKind.UPSTREAM_429: _upstream_429,
     FaultKind.CAPACITY_EXHAUSTED_429: _capacity_exhausted,
     FaultKind.ACCOUNT_MINUTE_429: lambda s: account_limit(s.now, window=MINUTE, limit=REQUESTS_PER_MINUTE),
-    FaultKind.ACCOUNT_DAY_429: lambda s: account_limit(s.now, window=DAY, limit=REQUESTS_PER_DAY),
+    FaultKind.ACCOUNT_DAY_429: lambda s: account_limit(
+        s.now, window=DAY, limit=REQUESTS_PER_DAY, reset_after=s.retry_after
+    ),
     FaultKind.HTTP_500: lambda _: error(500, "Internal Server Error", error_type="server"),
     FaultKind.HTTP_502: lambda _: error(
         502, "Provider returned error", raw="upstream connect error", provider_name=PROVIDER

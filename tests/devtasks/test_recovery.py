@@ -46,7 +46,6 @@ def test_what_follows_a_history(attempts: list[tuple[str, FailureKind | None]], 
         FailureKind.INTERRUPTED,
         FailureKind.AUTHENTICATION,
         FailureKind.MINUTE_LIMIT,
-        FailureKind.DAY_LIMIT,
         FailureKind.UNREACHABLE,
         FailureKind.LIMIT_SECONDS,
         FailureKind.LIMIT_LLM_CALLS,
@@ -58,7 +57,13 @@ def test_what_another_model_would_meet_as_well_ends_the_task(kind: FailureKind) 
     assert next_step([Attempt("a", kind)], TaskLimits()) is Step.REJECT
 
 
-@pytest.mark.parametrize("kind", FailureKind)
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_an_attempt_that_met_the_account_s_day_goes_on_later_and_is_not_over(attempts: int) -> None:
+    history = [Attempt("a", REJECTED)] * (attempts - 1) + [Attempt("a", FailureKind.DAY_LIMIT)]
+    assert next_step(history, TaskLimits(attempts=attempts)) is Step.DEFER
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind is not FailureKind.DAY_LIMIT])
 def test_the_bound_on_attempts_holds_whatever_failed(kind: FailureKind) -> None:
     limits = TaskLimits(attempts=3)
     history = [Attempt(model, kind) for model in "abc"]

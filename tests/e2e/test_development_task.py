@@ -232,6 +232,28 @@ def test_a_critical_run_submitted_last_starts_before_waiting_low_ones(up: Up, tm
     assert critical < normal < low
 
 
+QUOTA_IS_BACK_SOON = DEMO.read_text().replace(
+    "    latency: {distribution: lognormal, median: 0.25, sigma: 0.3}\n",
+    "    faults: [{kind: account_day_429, calls: [2], retry_after: 15}]\n",
+)
+"""The demo's scenario, but the first model's second call finds the account's day used up, for a quarter of a minute."""
+
+
+def test_a_run_without_quota_gives_its_slot_back_and_goes_on_when_there_is_some_again(up: Up, tmp_path: Path) -> None:
+    with simulating(up, write(tmp_path, QUOTA_IS_BACK_SOON)) as simulator:
+        repository = str(example_repository(tmp_path / "shop"))
+        flow_run_id = submit(up, "normal", repository=repository, credentials=simulator.block)
+        wait_for(lambda: up.state(flow_run_id)["state"]["name"] == "AwaitingQuota", 90, "the run is deferred")
+        assert up.state(flow_run_id)["state_type"] == "SCHEDULED"
+        other = submit(up, "normal", repository="/nowhere")
+        assert up.wait_ended(other)["start_time"], "the slot is free meanwhile"
+        assert up.wait_ended(flow_run_id, 120)["state"]["name"] == "Accepted"
+        status = json.loads(up.run("devtasks", "get-status", flow_run_id, "--json").stdout)
+        assert sum(each["llm_calls"] for each in status["attempts"]) == len(simulator.requests())
+        assert [each["outcome"] for each in status["attempts"]] == ["rejected", "rejected", "accepted"]
+    assert not (up.stack / "runs" / flow_run_id / "work").exists()
+
+
 def test_cancelling_ends_the_agent_and_all_it_started_and_no_secret_was_within_its_reach(
     up: Up, tmp_path: Path
 ) -> None:

@@ -104,7 +104,12 @@ CASES: tuple[Case, ...] = (
     Case("slow answer", F.SLOW_KEEP_ALIVE, 200, options={"seconds": 0.05}, says="(200) keep-alives, then the answer"),
 )
 
-STEPS = {Step.REPAIR: "repair", Step.FALL_BACK: "the next model, from the start", Step.REJECT: "ends the task"}
+STEPS = {
+    Step.REPAIR: "repair",
+    Step.FALL_BACK: "the next model, from the start",
+    Step.DEFER: "goes on after the reset",
+    Step.REJECT: "ends the task",
+}
 LONGEST_MESSAGE = 72
 
 
