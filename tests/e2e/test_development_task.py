@@ -234,9 +234,9 @@ def test_a_critical_run_submitted_last_starts_before_waiting_low_ones(up: Up, tm
 
 QUOTA_IS_BACK_SOON = DEMO.read_text().replace(
     "    latency: {distribution: lognormal, median: 0.4, sigma: 0.3}\n",
-    "    faults: [{kind: account_day_429, calls: [2], retry_after: 15}]\n",
+    "    faults: [{kind: account_day_429, calls: [1], retry_after: 15}]\n",
 )
-"""The demo's scenario, but the second call to the model that is accepted finds the account's day used up, for 15 s.
+"""The demo's scenario, but the first call to the model that is accepted finds the account's day used up, for 15 s.
 
 Whether the other model is tried before depends on what earlier runs of the same stack have learned of the two.
 """
