@@ -46,6 +46,16 @@ class OpenHandsConfig(BaseSettings):
         return (self.workspace_root or self.home / "runs").expanduser().resolve()
 
     @property
+    def repositories_folder(self) -> Path:
+        """Where clones of repositories given by URL are kept and shared: `repositories` under DEVTASKS_HOME."""
+        return self.home.expanduser().resolve() / "repositories"
+
+    @property
+    def environments_folder(self) -> Path:
+        """Where the environments of projects are kept and shared: `environments` under DEVTASKS_HOME."""
+        return self.home.expanduser().resolve() / "environments"
+
+    @property
     def ledger_url(self) -> str:
         """The ledger's database: DEVTASKS_DATABASE_URL, or a SQLite file under DEVTASKS_HOME."""
         return self.database_url or f"sqlite:///{self.home.expanduser().resolve()}/ledger.db"

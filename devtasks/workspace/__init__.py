@@ -2,7 +2,7 @@
 
     prepare ─► <run>/workspace     where the agent works; has a .git of its own, which it may ruin
                <run>/trusted.git   the git dir of every command of ours on that work tree
-               <run>/source.git    only for a repository given by URL: what was cloned of it
+    <state>/repositories/<hash>    what was cloned of a repository given by URL, shared by the runs on it
 
 The design speaks of a `git worktree`; this is a shared clone instead, made with alternates, so that no object is
 copied. A linked worktree's .git is the user's own: an agent that may write anything reaches its config, hooks and
@@ -14,7 +14,10 @@ from `trusted.git` alone, whose `info/attributes` also turn every conversion off
 exactly the bytes of the commit (LFS pointers stay pointers, line ends stay as committed), submodules are empty
 folders, and what is delivered holds exactly the bytes of the files.
 
-A workspace lives on the objects of its source: pruning those away while a run lasts breaks that run.
+A workspace lives on the objects of its source: pruning those away while a run lasts breaks that run. In the cache of
+repositories given by URL nothing is pruned, and a repository is removed only when no run is left on it.
+
+A checkout's uncommitted changes are not taken: a run begins at a commit.
 """
 
 from devtasks.workspace.checkout import Workspace, list_files, prepare, read_file, remove, reset

@@ -1,22 +1,22 @@
 """The workspace itself: made, brought back to its base commit, read and removed."""
 
 import shutil
-import stat
-import subprocess
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from devtasks.errors import InvalidInput, WorkspaceError
+from devtasks import removal
+from devtasks.errors import InvalidInput
 from devtasks.task import DevTask
-from devtasks.workspace.git import Git, disk_error, names, words
-from devtasks.workspace.source import check_form, clone, is_url, local_path, resolve, tree_entry
+from devtasks.workspace.cache import cached_source
+from devtasks.workspace.git import Git, disk_error, names
+from devtasks.workspace.source import check_form, is_url, local_path, resolve, tree_entry
 
 MAX_TEXT_BYTES = 1024 * 1024
 NEVER_DELIVERED = ("__pycache__", ".pytest_cache", "*.pyc", ".coverage")
 
-_WORKSPACE, _TRUSTED, _SOURCE = "workspace", "trusted.git", "source.git"
+_WORKSPACE, _TRUSTED, _REPOSITORIES = "workspace", "trusted.git", "repositories"
 _BRANCH = "devtasks"
 _ALTERNATES = "objects/info/alternates"
 # `!diff` too, lest an agent hide a text from its reader by calling it binary.
@@ -45,8 +45,10 @@ class Workspace:
         return Git.isolated(self.git_dir, self.path)
 
 
-def prepare(task: DevTask, folder: Path) -> Workspace:
+def prepare(task: DevTask, folder: Path, repositories: Path | None = None) -> Workspace:
     """Make the run's workspace in its folder, at the task's base commit, in place of one left there by a crash.
+
+    `repositories` is the cache for repositories given by URL; without one the run keeps its clone to itself.
 
     Raises:
         InvalidInput: as `check_repository`, of which a repository given by URL is checked here.
@@ -55,17 +57,16 @@ def prepare(task: DevTask, folder: Path) -> Workspace:
     check_form(task)
     folder = folder.absolute()
     with _disk_errors("the workspace cannot be made"):
-        for name in (_WORKSPACE, _TRUSTED, _SOURCE):
-            _delete(folder / name)
+        for name in (_WORKSPACE, _TRUSTED):
+            removal.remove(folder / name)
         (folder / _WORKSPACE).mkdir(parents=True)
         if is_url(task.repository):
-            repository, source = task.repository, folder / _SOURCE
-            commit = resolve(task, source, clone(task.repository, task.base_ref, source))
+            with cached_source(task.repository, task.base_ref, repositories or folder / _REPOSITORIES) as cached:
+                workspace = _make(task, folder, task.repository, cached.path, cached.ref)
+                cached.folder.register(workspace.git_dir)
         else:
             source = local_path(task.repository)
-            repository, commit = str(source), resolve(task, source, task.base_ref)
-        workspace = Workspace(folder / _WORKSPACE, folder / _TRUSTED, repository, commit, folder)
-        _make_trusted(workspace, source)
+            workspace = _make(task, folder, str(source), source, task.base_ref)
         _check_out(workspace)
     return workspace
 
@@ -79,9 +80,9 @@ def reset(workspace: Workspace, tree: str | None = None) -> None:
         if workspace.path.is_symlink() or not workspace.path.is_dir():
             workspace.path.unlink(missing_ok=True)
             workspace.path.mkdir()
-        unlock(workspace.path)
+        removal.unlock(workspace.path)
         for child in workspace.path.iterdir():
-            _delete(child)
+            removal.remove(child)
         _check_out(workspace)
         if tree:
             workspace.git.run("read-tree", "--reset", "-u", tree)
@@ -90,7 +91,7 @@ def reset(workspace: Workspace, tree: str | None = None) -> None:
 def remove(workspace: Workspace | Path) -> None:
     """Delete the run's folder, whatever an agent made of the rights in it; absent is fine."""
     with _disk_errors("the run's folder cannot be removed"):
-        _delete(workspace.folder if isinstance(workspace, Workspace) else workspace)
+        removal.remove(workspace.folder if isinstance(workspace, Workspace) else workspace)
 
 
 def list_files(workspace: Workspace) -> tuple[str, ...]:
@@ -116,31 +117,10 @@ def read_file(workspace: Workspace, path: str) -> str | None:
         return None
 
 
-def unlock(top: Path) -> None:
-    """Give the owner every right on a folder and all below it, which an agent may have taken away."""
-    _own(top)
-    for parent, folders, _ in top.walk():
-        for name in folders:
-            _own(parent / name)
-
-
-def _own(folder: Path) -> None:
-    # What cannot be changed here (another's folder, a path too long) fails with its reason where it is used.
-    with suppress(OSError):
-        mode = stat.S_IMODE(folder.lstat().st_mode)
-        if mode & stat.S_IRWXU != stat.S_IRWXU:
-            folder.chmod(mode | stat.S_IRWXU)
-
-
-def _delete(path: Path) -> None:
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    unlock(path)
-    # Not shutil.rmtree: it recurses, and an agent can nest folders deeper than Python's stack.
-    done = subprocess.run(["rm", "-rf", "--", str(path)], capture_output=True, check=False)
-    if done.returncode:
-        raise WorkspaceError(f"{path} cannot be removed: {words(done.stderr)}")
+def _make(task: DevTask, folder: Path, repository: str, source: Path, ref: str) -> Workspace:
+    workspace = Workspace(folder / _WORKSPACE, folder / _TRUSTED, repository, resolve(task, source, ref), folder)
+    _make_trusted(workspace, source)
+    return workspace
 
 
 def _make_trusted(workspace: Workspace, source: Path) -> None:

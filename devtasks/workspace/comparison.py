@@ -4,12 +4,14 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from devtasks import removal
 from devtasks.errors import WorkspaceError
-from devtasks.workspace.checkout import NEVER_DELIVERED, Workspace, unlock
+from devtasks.workspace.checkout import NEVER_DELIVERED, Workspace
 from devtasks.workspace.git import Git, disk_error, names
 
 MAX_DIFF_BYTES = 20 * 1024 * 1024

@@ -1,12 +1,14 @@
 """Git as this package calls it: no hooks, no prompts, bounded in time, blind to the caller's GIT_* variables."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +17,9 @@ from devtasks.errors import WorkspaceError
 LOCAL_SECONDS = 300.0
 NETWORK_SECONDS = 900.0
 MAX_OUTPUT_BYTES = 256 * 1024 * 1024
+CONNECT_SECONDS = 20
 _MAX_WORDS = 400
+_USER_INFO = re.compile(r"(\w+://)[^/\s@]*:[^/\s@]*@|(https?://)[^/\s@]+@")
 
 _SETTINGS = (
     "core.hooksPath=/dev/null",
@@ -27,6 +31,8 @@ _SETTINGS = (
     "gc.auto=0",
     "maintenance.auto=false",
     "fetch.writeCommitGraph=false",
+    "http.lowSpeedLimit=100",
+    "http.lowSpeedTime=60",
 )
 _OPTIONS = tuple(word for setting in _SETTINGS for word in ("-c", setting))
 
@@ -45,10 +51,14 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Git:
-    """Git in one place; `environment` comes on top of the caller's, freed of every GIT_* variable."""
+    """Git in one place; `environment` comes on top of the caller's, freed of every GIT_* variable.
+
+    `kept` are file descriptors that git and its children keep open, such as a lock's.
+    """
 
     cwd: Path
     environment: Mapping[str, str]
+    kept: tuple[int, ...] = ()
 
     @classmethod
     def at(cls, repository: Path) -> Self:
@@ -63,7 +73,22 @@ class Git:
 
     def having(self, **environment: str) -> Self:
         """Return the same git with these variables added."""
-        return type(self)(self.cwd, {**self.environment, **environment})
+        return replace(self, environment={**self.environment, **environment})
+
+    def over_network(self) -> Self:
+        """Return the same git whose ssh asks nothing and gives up on a host that does not answer.
+
+        The user's own `core.sshCommand` stays in use where that is OpenSSH's.
+        """
+        try:
+            command = shlex.split(self.line("config", "--default", "ssh", "core.sshCommand"))
+        except (WorkspaceError, ValueError):
+            command = []
+        if not command or Path(command[0]).name != "ssh":
+            return self
+        asked = ("BatchMode=yes", f"ConnectTimeout={CONNECT_SECONDS}", "ServerAliveInterval=20")
+        options = [word for option in asked for word in ("-o", option)]
+        return self.having(GIT_SSH_COMMAND=shlex.join([*command, *options]), GIT_SSH_VARIANT="ssh")
 
     def run(
         self,
@@ -107,6 +132,7 @@ class Git:
             stdout=stdout,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=self.kept,
         ) as process:
             try:
                 _, stderr = process.communicate(stdin, timeout=seconds)
@@ -123,8 +149,12 @@ def names(output: bytes) -> list[bytes]:
 
 
 def words(stderr: bytes) -> str:
-    """Return the telling lines of what a command complained about, as one printable line of bounded length."""
-    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    """Return the telling lines of what a command complained about, as one printable line of bounded length.
+
+    A user's or password's place in a URL is blotted out: git's configuration may rewrite a URL to one that has them.
+    """
+    text = _USER_INFO.sub(lambda found: f"{found[1] or found[2]}…@", stderr.decode(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))] or lines
     return "".join(char if char.isprintable() else "?" for char in "; ".join(telling))[:_MAX_WORDS]
 

@@ -3,18 +3,20 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from devtasks.errors import InvalidInput, WorkspaceError
 from devtasks.task import Delivery, DevTask, TaskCategory
-from devtasks.workspace.git import NETWORK_SECONDS, Git
+from devtasks.workspace.git import Git
 
 _URL = re.compile(r"(?:https|ssh|file)://|[A-Za-z0-9_][\w.-]*@[\w.-]+:")
 _SECRET = re.compile(r"(https://(?=[^/]*@)|(?:ssh|file)://(?=[^/@]*:[^/]*@))[^/]*@")
 _URLS = "a git URL (https://, ssh://, file:// or git@host:path)"
 _REPOSITORY = f"a git repository (the folder that holds .git, or a bare one) or {_URLS}"
 _NO_FILE = {"120000": "a symbolic link", "040000": "a folder", "160000": "a submodule"}
-_FETCHED = "refs/devtasks/base"
+_NEAR = 5
+_MAX_REFS = 10_000
 
 
 @dataclass(frozen=True)
@@ -100,33 +102,23 @@ def tree_entry(git: Git, commit: str, path: str) -> TreeEntry | None:
     return TreeEntry(mode, object_id, int(size) if size.isdigit() else 0)
 
 
-def clone(url: str, ref: str, into: Path) -> str:
-    """Copy as little of a remote repository as holds `ref` into a bare one, and return the ref's name in there.
-
-    A branch, tag, full commit id or HEAD comes alone; for anything else (`HEAD~3`, a short id) all is cloned.
-    """
-    into.mkdir()
-    git = Git.at(into)
-    git.run("init", "--quiet", "--bare", "--template=")
-    depth = ("--depth=1", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-    try:
-        git.run("fetch", "--quiet", *depth, "--", url, f"{ref}:{_FETCHED}", seconds=NETWORK_SECONDS)
-        return _FETCHED
-    except WorkspaceError:
-        heads = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/remotes/origin/HEAD")
-        git.run("fetch", "--quiet", *depth[2:], "--", url, *heads, seconds=NETWORK_SECONDS)
-        git.run("update-ref", "--no-deref", "HEAD", "refs/remotes/origin/HEAD")
-        return ref
-
-
 def _commit(git: Git, task: DevTask, ref: str) -> str:
     try:
         return git.line("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     except WorkspaceError:
         if not git.line("rev-list", "--max-count=1", "--all"):
             raise InvalidInput("repository", task.repository, "a repository with at least one commit") from None
-        allowed = "a branch, tag or commit of the repository"
+        near = _near_names(git, task.base_ref)
+        allowed = f"a branch, tag or commit of the repository{f', such as {near}' if near else ''}"
         raise InvalidInput("base_ref", task.base_ref, allowed) from None
+
+
+def _near_names(git: Git, ref: str) -> str:
+    """Return the names of branches and tags most like this one; those changed last where none is like it."""
+    kinds = ("refs/heads", "refs/tags", "refs/remotes")
+    options = (f"--count={_MAX_REFS}", "--sort=-creatordate", "--format=%(refname:short)")
+    known = git.line("for-each-ref", *options, *kinds).splitlines()
+    return ", ".join(get_close_matches(ref, known, _NEAR) or known[:_NEAR])
 
 
 def _named_files(task: DevTask) -> Iterator[tuple[str, str]]:
