@@ -4,6 +4,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
 
+from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from devtasks.errors import InvalidInput
@@ -76,11 +77,21 @@ class TaskLimits(BaseModel):
     attempts: Annotated[int, Field(ge=1, le=20)] = 4
 
 
+class EnvironmentChoice(StrEnum):
+    """Where a project's tests run: an environment made from what describes its dependencies, or devtasks's own."""
+
+    AUTO = "auto"
+    NONE = "none"
+
+
 RelativePath = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_024)]
 
 
 class DevTask(BaseModel):
-    """One development task; every value is checked, and the repository's own facts by `check_repository`."""
+    """One development task; every value is checked, and the repository's own facts by `check_repository`.
+
+    `allowed_paths` are patterns as in a .gitignore file, `()` for the category's own (devtasks.allowed_paths).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,6 +102,9 @@ class DevTask(BaseModel):
     base_ref: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = "HEAD"
     target_file: RelativePath | None = None
     context_files: tuple[RelativePath, ...] = ()
+    allowed_paths: tuple[RelativePath, ...] = ()
+    environment: EnvironmentChoice = EnvironmentChoice.AUTO
+    setup_command: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_096)] | None = None
     priority: TaskPriority = TaskPriority.NORMAL
     complexity: Complexity = Complexity.MODERATE
     quality_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
@@ -118,6 +132,18 @@ class DevTask(BaseModel):
                 raise ValueError("a path outside .git")
         return value
 
+    @field_validator("allowed_paths")
+    @classmethod
+    def _patterns_that_match(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                matching = all(each.include for each in GitIgnoreSpec.from_lines([pattern]).patterns)
+            except ValueError:
+                matching = False
+            if not matching or not {".", "..", ".git"}.isdisjoint(pattern.split("/")):
+                raise ValueError(f"patterns as in a .gitignore file, without '!' and outside .git; {pattern!r} is none")
+        return patterns
+
     @classmethod
     def parse(cls, **values: Any) -> Self:
         """Return the task of these values; raise InvalidInput for the first field that is not allowed."""
@@ -125,6 +151,8 @@ class DevTask(BaseModel):
             task = cls(**values)
         except ValidationError as error:
             raise _refusal(error) from None
+        if task.setup_command and task.environment is EnvironmentChoice.NONE:
+            raise InvalidInput("setup_command", task.setup_command, "none, as the task asks for no environment")
         if task.limits.batch_cost_usd is not None and task.batch is None:
             raise InvalidInput("batch", None, "the name of the batch that the money limit is for")
         return task

@@ -1,12 +1,14 @@
 """The step that judges what the agent left behind."""
 
 import asyncio
-import sys
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
 from prefect import get_run_logger, task
 
 from devtasks import workspace as git
+from devtasks.allowed_paths import AllowedPaths
+from devtasks.task import DevTask
 from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
 from devtasks.validation.rule import ValidationContext
 from devtasks.validation.validator import ResultValidator
@@ -15,14 +17,17 @@ from tasks.options import RETRIED
 from tasks.prepare_workspace import Prepared
 from tasks.run import Run
 
+_RULE = "allowed_paths"
+_LISTED = 10
+
 
 @task(name="validate-result", task_run_name="validate-result #{attempt}", **RETRIED)
 async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[Patch, ValidationResult]:
     """Return the workspace's change and the verdict on it, whatever the agent said of its work."""
     logger = get_run_logger()
-    patch = await asyncio.to_thread(git.diff, prepared.workspace)
+    patch = await asyncio.to_thread(git.diff, prepared.workspace, AllowedPaths.of(run.task).allows)
     git.deliver_patch(patch, run.folder.attempt(attempt) / "diff.patch")
-    if run.gateway.refusal and not patch.changes:
+    if run.gateway.refusal and not (patch.changes or patch.reverted):
         refusal = run.gateway.refusal
         finding = Finding("model", ValidationLevel.ERROR, f"the model's call was refused: {refusal.message}")
         return patch, ValidationResult(passed=False, score=0.0, findings=(finding,))
@@ -35,9 +40,11 @@ async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[P
         baseline=prepared.baseline,
         runner=run.runtime,
         scratch=run.folder.scratch(f"validation-{attempt}"),
-        python=Path(sys.executable),
+        python=prepared.environment.python,
     )
     verdict = await ResultValidator().validate(context)
+    if patch.reverted:
+        verdict = replace(verdict, findings=(*_reverted(run.task, patch), *verdict.findings))
     if patch.left_out:
         verdict = _incomplete(verdict, patch)
     for finding in verdict.findings:
@@ -51,6 +58,16 @@ async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[P
         )
     logger.info("verdict: %s, score %.2f", "passed" if verdict.passed else "not passed", verdict.score)
     return patch, verdict
+
+
+def _reverted(task: DevTask, patch: Patch) -> Iterator[Finding]:
+    """Name the changes that the task does not allow; the rest is judged without them."""
+    allowed = AllowedPaths.of(task)
+    for change in patch.reverted[:_LISTED]:
+        message = f"{change.path} was {change.status}, which this task does not allow: it is as it was (allowed: {allowed})"
+        yield Finding(_RULE, ValidationLevel.WARNING, message, change.path)
+    if (more := len(patch.reverted) - _LISTED) > 0:
+        yield Finding(_RULE, ValidationLevel.WARNING, f"and {more} more changes that are not allowed were put back")
 
 
 def _incomplete(verdict: ValidationResult, patch: Patch) -> ValidationResult:

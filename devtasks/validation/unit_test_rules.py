@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from devtasks.allowed_paths import AllowedPaths
 from devtasks.validation.conventions import (
     MAX_SOURCE_BYTES,
     TEST_PATTERNS,
@@ -27,7 +28,7 @@ _LISTED = 10
 
 @dataclass(frozen=True)
 class ChangedPaths:
-    """The change touches test files only, and takes no existing test away; value 1 or 0."""
+    """The change touches only what the task allows, by default test files, and takes no existing test away; 1 or 0."""
 
     name: str = "changed_paths"
     weight: float = 1
@@ -39,10 +40,11 @@ class ChangedPaths:
             return RuleOutcome(0, (_error(self.name, message),), stop=True)
         outside = [path for path in context.written if _leads_outside(context.workspace, path)]
         target = context.suite.target
-        forbidden = [change for change in context.changes if change.path == target or not _allowed(change.path)]
+        allowed = AllowedPaths.of(context.task)
+        forbidden = [each for each in context.changes if each.path == target or not allowed.allows(each.path)]
         findings = [
             *(_error(self.name, f"{path} is a link or not a plain file: write a plain file", path) for path in outside),
-            *(_error(self.name, _forbidden(change, target), change.path) for change in forbidden[:_LISTED]),
+            *(_error(self.name, _forbidden(each, target, allowed), each.path) for each in forbidden[:_LISTED]),
             *(finding for change in context.changes for finding in self._existing(context, change)),
         ]
         failed = any(finding.level is ValidationLevel.ERROR for finding in findings)
@@ -52,7 +54,7 @@ class ChangedPaths:
     def _existing(self, context: ValidationContext, change: Change) -> Iterator[Finding]:
         """Say what the change did to tests that were there; a file that does not parse is another rule's."""
         if change.status is ChangeStatus.DELETED:
-            if _allowed(change.path):
+            if is_test_file(change.path) or is_test_support(change.path):
                 message = f"the existing file {change.path} was deleted: put it back"
                 yield _error(self.name, message, change.path)
             return
@@ -250,11 +252,7 @@ def _leads_outside(workspace: Path, path: str) -> bool:
     return written.resolve() != written or not written.is_file()
 
 
-def _allowed(path: str) -> bool:
-    return is_test_file(path) or is_test_support(path)
-
-
-def _forbidden(change: Change, target: str | None) -> str:
-    reason = "is the code under test" if change.path == target else "is not a test file"
+def _forbidden(change: Change, target: str | None, allowed: AllowedPaths) -> str:
+    reason = "is the code under test" if change.path == target else "is not a path that may change"
     undo = "remove it" if change.status is ChangeStatus.ADDED else "put it back as it was"
-    return f"{change.path} {reason}: {undo}; tests go into files named {' or '.join(TEST_PATTERNS)}"
+    return f"{change.path} {reason}: {undo}; allowed: {allowed}"

@@ -58,13 +58,15 @@ class Patch:
 
     `content` is what `git apply` takes, `tree` the id of the whole in the trusted git dir. `left_out` names what the
     agent changed and git cannot deliver: repositories inside the workspace (their folder's name), files that git
-    refuses or cannot read or whose names are not UTF-8, and named pipes, which `diff` removes.
+    refuses or cannot read or whose names are not UTF-8, and named pipes, which `diff` removes. `reverted` are changes
+    the task does not allow: `content` and `tree` are as if they had not been made.
     """
 
     content: bytes
     changes: tuple[Change, ...]
     tree: str
     left_out: tuple[str, ...] = ()
+    reverted: tuple[Change, ...] = ()
 
     @property
     def text(self) -> str:
@@ -90,10 +92,15 @@ class _Entry:
             return False
         return self.new_mode != _GITLINK
 
+    @property
+    def change(self) -> Change:
+        return Change(self.path.decode(), _STATUS[self.status])
 
-def diff(workspace: Workspace) -> Patch:
+
+def diff(workspace: Workspace, allowed: Callable[[str], bool] = lambda _: True) -> Patch:
     """Return how the workspace's files differ from the base commit; nothing of the agent's .git is read.
 
+    Changes of paths that are not allowed are left out of the patch; `reset` to its tree puts them back on disk.
     Untracked files count unless the workspace's ignore rules name them; caches and coverage data never do.
     Symbolic links are compared as links.
 
@@ -103,11 +110,11 @@ def diff(workspace: Workspace) -> Patch:
     if workspace.path.is_symlink() or not workspace.path.is_dir():
         raise WorkspaceError(f"the workspace {workspace.path} is no longer a folder")
     try:
-        unlock(workspace.path)
+        removal.unlock(workspace.path)
         pipes = _make_harmless(workspace.path)
         with tempfile.TemporaryDirectory(prefix="diff-", dir=workspace.folder) as scratch:
             index = shutil.copy2(workspace.git_dir / "index", Path(scratch) / "index")
-            patch = _compare(workspace, workspace.git.having(GIT_INDEX_FILE=str(index)))
+            patch = _compare(workspace, workspace.git.having(GIT_INDEX_FILE=str(index)), allowed)
             return replace(patch, left_out=(*pipes, *patch.left_out))
     except OSError as error:
         raise disk_error("the workspace cannot be compared", error) from error
@@ -129,20 +136,26 @@ def _make_harmless(top: Path) -> list[str]:
     return pipes
 
 
-def _compare(workspace: Workspace, git: Git) -> Patch:
+def _compare(workspace: Workspace, git: Git, allowed: Callable[[str], bool]) -> Patch:
     base = workspace.base_commit
     _refuse_huge(workspace, _differing(git))
     git.run("add", "--all", "--ignore-errors", "--", *_FILES, accept=(0, 1))
     entries = _staged(git, base)
-    kept = [entry for entry in entries if entry.deliverable]
     _put_back(git, [entry for entry in entries if not entry.deliverable])
+    left_out = tuple(name.decode(errors="replace") for name in _differing(git))
+    # Until nothing is found: what is put back may take the place of an allowed file, a folder that of its name.
+    reverted: dict[bytes, Change] = {}
+    kept = [entry for entry in entries if entry.deliverable]
+    while outside := [entry for entry in kept if not allowed(entry.change.path)]:
+        _put_back(git, outside)
+        reverted |= {entry.path: entry.change for entry in outside}
+        kept = _staged(git, base)
     tree = git.line("write-tree")
     try:
         content = git.run("diff-tree", "-r", "-p", *_DIFF.split(), base, tree, limit=MAX_DIFF_BYTES)
     except WorkspaceError as error:
         raise WorkspaceError(f"the changes cannot be made a patch: {error}") from None
-    changes = tuple(Change(entry.path.decode(), _STATUS[entry.status]) for entry in kept)
-    return Patch(content, changes, tree, tuple(name.decode(errors="replace") for name in _differing(git)))
+    return Patch(content, tuple(entry.change for entry in kept), tree, left_out, tuple(reverted.values()))
 
 
 def _differing(git: Git) -> list[bytes]:
