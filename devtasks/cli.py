@@ -21,7 +21,7 @@ from deployments.console import err, out, print_metrics, print_report, say, say_
 from devtasks.cli_models import STACK, ledger_url, register
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
-from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskLimits, TaskPriority
+from devtasks.task import Complexity, Delivery, DevTask, EnvironmentChoice, TaskCategory, TaskLimits, TaskPriority
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -182,6 +182,14 @@ def submit_task(
     target_file: Annotated[str, Parameter(help="The file it is about, relative to the root.")] = "",
     repository: Annotated[str, Parameter(help="Path or URL of the git repository.")] = ".",
     base_ref: Annotated[str, Parameter(help="Branch, tag or commit to start from.")] = "HEAD",
+    allow_path: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="A pattern as in .gitignore of files that may change, instead of the category's."),
+    ] = None,
+    environment: Annotated[
+        EnvironmentChoice, Parameter(help="Make the project's environment, or use the interpreter of devtasks.")
+    ] = EnvironmentChoice.AUTO,
+    setup_command: Annotated[str, Parameter(help="A shell command that completes the environment, run once.")] = "",
     priority: Annotated[TaskPriority, Parameter(help="The queue it waits in.")] = TaskPriority.NORMAL,
     complexity: Annotated[Complexity, Parameter(help="How hard it is.")] = Complexity.MODERATE,
     quality_threshold: Annotated[float, Parameter(help="The least score of an accepted result, 0 to 1.")] = 0.7,
@@ -209,6 +217,9 @@ def submit_task(
         "target_file": target_file,
         "repository": _absolute(repository),
         "base_ref": base_ref,
+        "allowed_paths": allow_path or [],
+        "environment": environment,
+        "setup_command": setup_command,
         "complexity": complexity,
         "quality_threshold": quality_threshold,
         "delivery": delivery,
@@ -216,7 +227,8 @@ def submit_task(
         "batch": batch,
     }
     limits = {"cost_usd": max_cost_usd, "batch_cost_usd": max_batch_cost_usd}
-    checked = asked | {"target_file": target_file or None, "model": model or None, "batch": batch or None}
+    unset = ("target_file", "setup_command", "model", "batch")
+    checked = asked | {name: asked[name] or None for name in unset}
     task = DevTask.parse(task_id="new", priority=priority, limits=limits, **checked)
     require_rules(task.category)
     workspace.check_repository(task)

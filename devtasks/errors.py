@@ -4,6 +4,7 @@
      ├── InvalidInput           a value was refused where it entered; correct it and submit again
      ├── ServiceUnreachable     Prefect, PostgreSQL or OpenRouter does not answer; start it or mend the address
      ├── WorkspaceError         git could not make, compare or deliver a workspace
+     ├── ProjectEnvironmentError  a project's dependencies cannot be installed; mend them, or give a set-up command
      ├── LedgerError            the ledger's database refused or is of another version
      ├── NoModelAvailable       no model meets the task's requirements; relax one of those named
      └── AgentCrashed           the agent's process died or broke the protocol (transient: started anew)
@@ -78,6 +79,19 @@ class ServiceUnreachable(DevtasksError):
 
 class WorkspaceError(DevtasksError):
     """Git could not make, compare or deliver a workspace; carries git's own words."""
+
+
+class ProjectEnvironmentError(DevtasksError):
+    """The project's environment could not be made: which command failed, how, and the last lines it printed."""
+
+    def __init__(self, command: str, how: str, output: str) -> None:
+        said = "; ".join(line.strip() for line in output.splitlines() if line.strip())[-1_000:]
+        super().__init__(
+            f"the project's environment cannot be made: `{command}` {how}{f': {said}' if said else ''}. Try it in a "
+            "checkout, then mend what describes the dependencies, give a set-up command, or ask for environment none"
+        )
+        self.command = command
+        self.output = said
 
 
 class LedgerError(DevtasksError):

@@ -104,7 +104,9 @@ class DevTask(BaseModel):
     context_files: tuple[RelativePath, ...] = ()
     allowed_paths: tuple[RelativePath, ...] = ()
     environment: EnvironmentChoice = EnvironmentChoice.AUTO
-    setup_command: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_096)] | None = None
+    setup_command: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_096)] | None = (
+        None
+    )
     priority: TaskPriority = TaskPriority.NORMAL
     complexity: Complexity = Complexity.MODERATE
     quality_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7

@@ -21,7 +21,16 @@ from devtasks.metrics_collector import ExecutionMetrics
 from devtasks.prompt import repair_prompt
 from devtasks.recovery import Step, classify, next_step
 from devtasks.report import TaskReport
-from devtasks.task import Complexity, Delivery, DevTask, TaskCategory, TaskLimits, TaskPriority, TaskStatus
+from devtasks.task import (
+    Complexity,
+    Delivery,
+    DevTask,
+    EnvironmentChoice,
+    TaskCategory,
+    TaskLimits,
+    TaskPriority,
+    TaskStatus,
+)
 from devtasks.validation.validator import require_rules
 from flows.course import Course, Worked, attempt_of
 from tasks import (
@@ -68,6 +77,9 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
     target_file: str = "",
     base_ref: Annotated[str, Field(min_length=1)] = "HEAD",
     context_files: list[str] | None = None,
+    allowed_paths: list[str] | None = None,
+    environment: EnvironmentChoice = EnvironmentChoice.AUTO,
+    setup_command: str = "",
     complexity: Complexity = Complexity.MODERATE,
     quality_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7,
     model: str = "",
@@ -95,6 +107,11 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         target_file: The file the task is about, relative to the repository's root.
         base_ref: Branch, tag or commit to start from.
         context_files: Further files the model is shown, relative to the root.
+        allowed_paths: Patterns as in a .gitignore file for the files that may change, such as tests/**; all else is
+            put back. Empty is the category's own. CI, hook and lock files only where a pattern names them.
+        environment: auto makes an environment from what describes the project's dependencies; none runs its tests
+            with the interpreter of devtasks.
+        setup_command: A shell command that completes the environment, run once, with network, in a copy of the project.
         complexity: How hard the task is.
         quality_threshold: The least score of an accepted result, 0 to 1.
         model: A model's id, to use that one alone; empty lets the selector choose.
@@ -121,6 +138,9 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
             target_file=target_file or None,
             base_ref=base_ref,
             context_files=tuple(context_files or ()),
+            allowed_paths=tuple(allowed_paths or ()),
+            environment=environment,
+            setup_command=setup_command or None,
             priority=_priority(),
             complexity=complexity,
             quality_threshold=quality_threshold,
@@ -240,7 +260,7 @@ async def _attempt(run: Run, course: Course, assignment: Assignment, *, resumed:
     try:
         if course.worked is None:
             waited = run.gateway.waited_seconds
-            agent = await run_openhands(run, course.prepared.workspace, replace(assignment, resumed=resumed))
+            agent = await run_openhands(run, course.prepared, replace(assignment, resumed=resumed))
             course.agent_seconds += max(0.0, agent.seconds - (run.gateway.waited_seconds - waited))
             course.worked = Worked(agent, run.gateway.lineup, run.gateway.rotations, run.gateway.refusal)
             course.save(run.folder.course)

@@ -1,13 +1,14 @@
 """The step that makes the run's own copy of the repository and measures it untouched."""
 
 import asyncio
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from prefect import get_run_logger, task
 
 from devtasks import workspace
+from devtasks.config import OpenHandsConfig
+from devtasks.environments import ProjectEnvironment, project_environment
+from devtasks.execution.local import HOME
 from devtasks.prompt import task_prompt
 from devtasks.validation.baseline import Baseline, measure_baseline
 from devtasks.workspace import Workspace
@@ -17,9 +18,10 @@ from tasks.run import Run
 
 @dataclass(frozen=True)
 class Prepared:
-    """A workspace at the base commit, what its tests do before any change, and the prompt it gives."""
+    """A workspace at the base commit, where its tests run, what they do before any change, and the prompt it gives."""
 
     workspace: Workspace
+    environment: ProjectEnvironment
     baseline: Baseline
     prompt: str
 
@@ -28,10 +30,16 @@ class Prepared:
 async def prepare_workspace(run: Run) -> Prepared:
     """Clone the repository into the run's folder at the base commit, and measure what its suite covers so far."""
     logger = get_run_logger()
-    made = await asyncio.to_thread(workspace.prepare, run.task, run.folder.work)
+    config = OpenHandsConfig.from_env()
+    made = await asyncio.to_thread(workspace.prepare, run.task, run.folder.work, config.repositories_folder)
     logger.info("workspace: %s at %s, isolation %s", run.task.repository, made.base_commit[:12], run.runtime.isolation)
+    environment = await project_environment(
+        run.task, made, config.environments_folder, run.folder.work / HOME, logger.info
+    )
+    if environment.folder:
+        logger.info("the project's environment: %s, from %s", environment.folder, environment.described_by)
     baseline = await measure_baseline(
-        run.task, made.path, run.runtime, run.folder.scratch("baseline"), Path(sys.executable)
+        run.task, made.path, run.runtime, run.folder.scratch("baseline"), environment.python
     )
     covered = f", {run.task.target_file} covered {baseline.coverage.percent}" if baseline.coverage else ""
     logger.info("baseline: suite %s, %d tests passed%s", baseline.suite, len(baseline.passed), covered)
@@ -39,4 +47,4 @@ async def prepare_workspace(run: Run) -> Prepared:
         logger.warning("the target cannot be imported here: %s", baseline.import_error)
     files = await asyncio.to_thread(workspace.list_files, made)
     prompt = task_prompt(run.task, made.path, files, lambda name: workspace.read_file(made, name))
-    return Prepared(made, baseline, prompt)
+    return Prepared(made, environment, baseline, prompt)

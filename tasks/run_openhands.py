@@ -16,8 +16,8 @@ from devtasks.prompt import resume_prompt
 from devtasks.selection.capability import ModelCapability
 from devtasks.validation.conventions import python_path
 from devtasks.validation.pytest_options import own_settings
-from devtasks.workspace import Workspace
 from tasks.options import RETRIED
+from tasks.prepare_workspace import Prepared
 from tasks.run import Run
 
 MIN_SECONDS = 1.0
@@ -45,9 +45,9 @@ async def restore_calls(run: Run, assignment: Assignment, lineup: Sequence[str])
 
 
 @task(name="run-openhands", task_run_name="run-openhands #{assignment.attempt}", **RETRIED)
-async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) -> AgentResult:
+async def run_openhands(run: Run, prepared: Prepared, assignment: Assignment) -> AgentResult:
     """Let the agent work on the workspace until it stops or its time is up; its events become the trajectory."""
-    logger = get_run_logger()
+    logger, workspace, python = get_run_logger(), prepared.workspace, prepared.environment.python
     models = _models(assignment)
 
     def on_wait(seconds: float, reason: str) -> None:
@@ -70,6 +70,7 @@ async def run_openhands(run: Run, workspace: Workspace, assignment: Assignment) 
         resume_message=resume_prompt(workspace.path) if assignment.resumed else None,
         # As the validator runs them: the project's own code first, nothing of the folders above, nothing left behind.
         environment={
+            "PATH": str(python.parent),
             "PYTHONPATH": python_path(workspace.path),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_ADDOPTS": shlex.join(own_settings(workspace.path)),

@@ -64,7 +64,7 @@ def _reverted(task: DevTask, patch: Patch) -> Iterator[Finding]:
     """Name the changes that the task does not allow; the rest is judged without them."""
     allowed = AllowedPaths.of(task)
     for change in patch.reverted[:_LISTED]:
-        message = f"{change.path} was {change.status}, which this task does not allow: it is as it was (allowed: {allowed})"
+        message = f"{change.path} was {change.status}, which the task does not allow: put back (allowed: {allowed})"
         yield Finding(_RULE, ValidationLevel.WARNING, message, change.path)
     if (more := len(patch.reverted) - _LISTED) > 0:
         yield Finding(_RULE, ValidationLevel.WARNING, f"and {more} more changes that are not allowed were put back")

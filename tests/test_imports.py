@@ -17,6 +17,7 @@ OWNS: dict[str, tuple[str, ...]] = {"openhands": ("devtasks/execution/agent.py",
 
 READS_ENVIRONMENT = {
     "devtasks/cli.py": "sets PREFECT_HOME and the stack's address before Prefect is imported, which reads them",
+    "devtasks/environments/making.py": "passes on to uv how to reach an index, and no key",
     "devtasks/execution/local.py": "passes a few harmless variables on to the agent",
     "devtasks/execution/supervisor.py": "adds a command's variables to its own, which are scrubbed",
     "devtasks/workspace/git.py": "passes all but GIT_* on to git, which needs HOME, proxies and askpass",

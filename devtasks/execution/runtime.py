@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 @dataclass(frozen=True)
 class Command:
-    """A command to run in the sandbox; `timeout` in seconds, `env` is added to the sandbox's own."""
+    """A command to run in the sandbox; `timeout` in seconds, `env` is added to the sandbox's own.
+
+    A PATH in it comes in front of the sandbox's.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
@@ -41,8 +44,8 @@ class AgentRequest(BaseModel):
     """What the agent's process is told; the token opens only this run's gateway and dies with it.
 
     `gateway_socket` is where the gateway listens too, for a sandbox that cannot reach `base_url`. `environment` is
-    added to the sandbox's own, for the agent's shell. `resume_message` is said in place of `message` in a conversation
-    that knows that one already, because its process was killed.
+    added to the sandbox's own, for the agent's shell; a PATH in it comes in front of the sandbox's. `resume_message` is
+    said in place of `message` in a conversation that knows that one already, because its process was killed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -136,7 +136,7 @@ class Supervisor:
             process = subprocess.Popen(
                 job["argv"],
                 cwd=job["cwd"],
-                env={**os.environ, **job["env"]},
+                env={**os.environ, **in_front(job["env"])},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -191,6 +191,14 @@ class Supervisor:
         return True
 
 
+def in_front(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a job's variables, with its PATH put in front of this process's."""
+    if "PATH" not in environment:
+        return dict(environment)
+    path = os.pathsep.join((environment["PATH"], os.environ.get("PATH", os.defpath)))
+    return {**environment, "PATH": path}
+
+
 def kill_descendants() -> None:
     """Kill and reap every process below this one, again and again until none is left."""
     while descendants := psutil.Process().children(recursive=True):
@@ -239,7 +247,7 @@ def _converse(request: AgentRequest, answers: IO[bytes], results: IO[bytes]) -> 
         from devtasks.execution.agent import run_conversation
 
         random.seed()
-        os.environ.update(request.environment)
+        os.environ.update(in_front(request.environment))
 
         def emit(event: Message) -> None:
             answers.write(json.dumps(event).encode() + b"\n")

@@ -125,6 +125,7 @@ class SuiteRunner:
 
     async def _project_python(self, *arguments: str) -> CommandResult:
         env = {
+            "PATH": str(self.python.parent),
             "PYTHONPATH": python_path(self.workspace),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_ADDOPTS": "",

@@ -149,14 +149,16 @@ def names(output: bytes) -> list[bytes]:
 
 
 def words(stderr: bytes) -> str:
-    """Return the telling lines of what a command complained about, as one printable line of bounded length.
-
-    A user's or password's place in a URL is blotted out: git's configuration may rewrite a URL to one that has them.
-    """
-    text = _USER_INFO.sub(lambda found: f"{found[1] or found[2]}…@", stderr.decode(errors="replace"))
+    """Return the telling lines of what a command complained about, as one printable line of bounded length."""
+    text = without_user_info(stderr.decode(errors="replace"))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))] or lines
     return "".join(char if char.isprintable() else "?" for char in "; ".join(telling))[:_MAX_WORDS]
+
+
+def without_user_info(text: str) -> str:
+    """Return a text whose URLs show no password or token: configuration may rewrite a URL to one that has them."""
+    return _USER_INFO.sub(lambda found: f"{found[1] or found[2]}…@", text)
 
 
 def disk_error(what: str, error: OSError) -> WorkspaceError:

@@ -11,6 +11,7 @@ from models import NOW, make_model
 from prefect.logging import disable_run_logger
 
 from blocks import OpenHandsRuntime
+from devtasks.environments import OWN
 from devtasks.execution.runtime import AgentRequest, AgentResult, AgentStatus, OnEvent
 from devtasks.model_selector import ModelSelector, TaskRequirements
 from devtasks.openrouter.gateway import Gateway
@@ -48,9 +49,9 @@ def run(folder: Path, *models: Any, **settings: Any) -> tuple[AgentRequest, list
                 credentials=None,
             )
             ranking = ModelSelector(models, now=NOW).rank(TaskRequirements(TaskCategory.UNIT_TEST, tools=False))
-            workspace: Any = SimpleNamespace(path=folder)
+            prepared: Any = SimpleNamespace(workspace=SimpleNamespace(path=folder), environment=OWN)
             with disable_run_logger():
-                await run_openhands.fn(shared, workspace, Assignment(1, ranking.candidates, "c", "Go.", 60))
+                await run_openhands.fn(shared, prepared, Assignment(1, ranking.candidates, "c", "Go.", 60))
         return runtime.requests[0]
 
     async def serve(*_: Any) -> Any:

@@ -66,10 +66,11 @@ class SubprocessRunner:
     async def run(self, command: Command) -> CommandResult:
         self.commands.append(command)
         started = time.monotonic()
+        path = os.pathsep.join(filter(None, (command.env.get("PATH"), os.environ["PATH"])))
         process = await asyncio.create_subprocess_exec(
             *command.argv,
             cwd=command.cwd,
-            env={"PATH": os.environ["PATH"], "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **command.env},
+            env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **command.env, "PATH": path},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,

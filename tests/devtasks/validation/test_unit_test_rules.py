@@ -59,7 +59,10 @@ REFUSED_UNRUN = {
         "changed_paths: src/shop/__init__.py is not a path that may change: put it back",
     ),
     "a stray file": ({"notes.md": "hi"}, "changed_paths: notes.md is not a path that may change: remove it"),
-    "a conftest.py outside the tests": ({"conftest.py": ""}, "changed_paths: conftest.py is not a path that may change"),
+    "a conftest.py outside the tests": (
+        {"conftest.py": ""},
+        "changed_paths: conftest.py is not a path that may change",
+    ),
     "a syntax error": (
         {"tests/test_more.py": "x = 1\ndef test_a(:\n    pass\n"},
         "compiles: tests/test_more.py does not compile: SyntaxError",

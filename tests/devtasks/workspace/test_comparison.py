@@ -1,11 +1,12 @@
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from devtasks.errors import WorkspaceError
-from devtasks.workspace import ChangeStatus, comparison, deliver_patch, diff, prepare
+from devtasks.workspace import ChangeStatus, comparison, deliver_patch, diff, prepare, reset
 
 
 def changed(patch) -> dict[str, str]:
@@ -240,3 +241,50 @@ def test_a_diff_leaves_nothing_behind_in_the_runs_folder(workspace):
     before = sorted(path.name for path in workspace.folder.iterdir())
     diff(workspace)
     assert sorted(path.name for path in workspace.folder.iterdir()) == before
+
+
+def only_tests(path: str) -> bool:
+    return path.startswith("tests/")
+
+
+def test_changes_that_are_not_allowed_are_left_out_and_put_back(workspace, git):
+    for name, text in {"tests/test_a.py": "x", "src/auth.py": "changed", "new.txt": "new"}.items():
+        (workspace.path / name).parent.mkdir(exist_ok=True)
+        (workspace.path / name).write_text(text)
+    (workspace.path / "README.md").unlink()
+    patch = diff(workspace, only_tests)
+    assert [change.path for change in patch.changes] == ["tests/test_a.py"]
+    assert {(change.path, str(change.status)) for change in patch.reverted} == {
+        ("src/auth.py", "modified"),
+        ("new.txt", "added"),
+        ("README.md", "deleted"),
+    }
+    assert patch.left_out == ()
+    assert "auth" not in patch.text
+    reset(workspace, patch.tree)
+    assert (workspace.path / "src/auth.py").read_text().startswith("def login")
+    assert (workspace.path / "README.md").exists()
+    assert not (workspace.path / "new.txt").exists()
+    assert git(workspace.path, "status", "--porcelain").split() == ["??", "tests/"]
+    assert diff(workspace, only_tests).reverted == ()
+
+
+def test_a_file_in_the_place_of_a_folder_that_must_stay_is_left_out_too(workspace):
+    shutil.rmtree(workspace.path / "src")
+    (workspace.path / "src").write_text("a file now")
+    patch = diff(workspace, lambda path: path == "src")
+    assert patch.changes == ()
+    assert {change.path for change in patch.reverted} == {"src/auth.py"}
+    reset(workspace, patch.tree)
+    assert (workspace.path / "src/auth.py").is_file()
+
+
+def test_a_folder_in_the_place_of_a_file_that_must_stay_is_left_out_too(workspace):
+    (workspace.path / "README.md").unlink()
+    (workspace.path / "README.md").mkdir()
+    (workspace.path / "README.md/test_a.py").touch()
+    patch = diff(workspace, lambda path: path.endswith(".py"))
+    assert patch.changes == ()
+    assert {change.path for change in patch.reverted} == {"README.md"}
+    reset(workspace, patch.tree)
+    assert (workspace.path / "README.md").is_file()
