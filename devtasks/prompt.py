@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from devtasks.allowed_paths import AllowedPaths
 from devtasks.task import DevTask, TaskCategory
 from devtasks.validation.result import Finding, ValidationLevel
 
@@ -21,7 +22,7 @@ CONVENTION_FILES = ("pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml")
 
 RULES: dict[TaskCategory, tuple[str, ...]] = {
     TaskCategory.UNIT_TEST: (
-        "only test files (`test_*.py`, `*_test.py`, `conftest.py`) were added; no other file changed",
+        "tests were added to test files (`test_*.py`, `*_test.py`), and none that existed was removed",
         "every new file compiles, and pytest collects at least one new test",
         "every new test passes, and no test that passed before fails",
         "the new tests execute lines or branches of the target that were not executed before; importing does not count",
@@ -56,6 +57,7 @@ def task_prompt(task: DevTask, workspace: Path, files: Sequence[str], read: Read
             sample=_text(read, sample_name, MAX_SAMPLE),
             suggestion=suggest_test_file(task, tests),
             rules=RULES[task.category],
+            allowed=AllowedPaths.of(task),
         )
     )
 

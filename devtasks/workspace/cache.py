@@ -23,7 +23,8 @@ URL_FILE = "devtasks-url"
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FETCH = ("fetch", "--quiet", "--no-write-fetch-head", "--no-recurse-submodules", "--force")
-_ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/remotes/origin/HEAD")
+_ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+_HEAD = "refs/remotes/origin/HEAD"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def _fetch(git: Git, url: str, ref: str) -> str:
         return name
     deepen = ("--unshallow",) if _is_shallow(git) else ()
     git.run(*_FETCH, "--prune", *deepen, "--", url, *_ALL, seconds=NETWORK_SECONDS)
-    git.run("update-ref", "--no-deref", "HEAD", "refs/remotes/origin/HEAD")
+    with suppress(WorkspaceError):  # a remote without a HEAD that exists may have other branches
+        git.run(*_FETCH, "--no-tags", "--", url, f"+HEAD:{_HEAD}", seconds=NETWORK_SECONDS)
+        git.run("update-ref", "--no-deref", "HEAD", _HEAD)
     return ref
 
 
@@ -95,4 +98,4 @@ def _is_shallow(git: Git) -> bool:
 
 
 def _holds_all(git: Git) -> bool:
-    return bool(git.line("for-each-ref", "--count=1", "refs/remotes/origin/HEAD")) and not _is_shallow(git)
+    return bool(git.line("for-each-ref", "--count=1", "refs/heads")) and not _is_shallow(git)

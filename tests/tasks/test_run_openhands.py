@@ -86,3 +86,8 @@ def test_the_agent_is_told_what_the_whole_lineup_can_hold(tmp_path: Path) -> Non
 def test_a_model_without_tool_calls_is_told_its_tools_in_the_prompt(tmp_path: Path) -> None:
     request, _ = run(tmp_path, make_model(supports_tools=False))
     assert not request.native_tool_calling
+
+
+def test_the_agents_python_is_the_one_that_judges_it(tmp_path: Path) -> None:
+    request, _ = run(tmp_path, make_model())
+    assert request.environment["PATH"] == str(OWN.python.parent)
