@@ -143,19 +143,19 @@ def _compare(workspace: Workspace, git: Git, allowed: Callable[[str], bool]) -> 
     entries = _staged(git, base)
     _put_back(git, [entry for entry in entries if not entry.deliverable])
     left_out = tuple(name.decode(errors="replace") for name in _differing(git))
-    # Until nothing is found: what is put back may take the place of an allowed file, a folder that of its name.
-    reverted: dict[bytes, Change] = {}
     kept = [entry for entry in entries if entry.deliverable]
-    while outside := [entry for entry in kept if not allowed(entry.change.path)]:
-        _put_back(git, outside)
-        reverted |= {entry.path: entry.change for entry in outside}
-        kept = _staged(git, base)
+    reverted = [entry for entry in kept if not allowed(entry.change.path)]
+    if reverted:
+        _put_back(git, reverted)
+        kept = _staged(git, base)  # what was put back may have taken the place of an allowed file
     tree = git.line("write-tree")
     try:
         content = git.run("diff-tree", "-r", "-p", *_DIFF.split(), base, tree, limit=MAX_DIFF_BYTES)
     except WorkspaceError as error:
         raise WorkspaceError(f"the changes cannot be made a patch: {error}") from None
-    return Patch(content, tuple(entry.change for entry in kept), tree, left_out, tuple(reverted.values()))
+    return Patch(
+        content, tuple(entry.change for entry in kept), tree, left_out, tuple(entry.change for entry in reverted)
+    )
 
 
 def _differing(git: Git) -> list[bytes]:
