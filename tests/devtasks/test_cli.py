@@ -53,8 +53,12 @@ def test_every_command_explains_itself(
         pytest.param((*SUBMIT, "--target-file", "../a.py"), "inside the repository", id="target outside"),
         pytest.param((*SUBMIT, "--target-file", "a.py", "--repository", "/"), "git repository", id="no repository"),
         pytest.param((*SUBMIT, "--target-file", "no/such.py"), "no/such.py", id="target absent"),
-        pytest.param((*SUBMIT, "--allow-path", "a/**", "--allow-path", "!b"), "'!b' is none", id="pattern that is none"),
-        pytest.param((*SUBMIT, "--setup-command", "x", "--environment", "none"), "setup_command", id="set-up of nothing"),
+        pytest.param(
+            (*SUBMIT, "--allow-path", "a/**", "--allow-path", "!b"), "'!b' is none", id="pattern that is none"
+        ),
+        pytest.param(
+            (*SUBMIT, "--setup-command", "x", "--environment", "none"), "setup_command", id="set-up of nothing"
+        ),
         pytest.param((*SUBMIT, "--max-cost-usd", "inf"), "finite", id="cost without end"),
         pytest.param((*SUBMIT, "--max-batch-cost-usd", "1"), "name of the batch", id="batch limit without batch"),
         pytest.param((*SUBMIT, "--priority", "urgent"), "critical", id="unknown priority"),
