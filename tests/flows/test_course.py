@@ -9,6 +9,7 @@ import pytest
 from builders import make_attempt
 from models import NOW, make_model
 
+from devtasks.environments import ProjectEnvironment
 from devtasks.execution.runtime import AgentResult, AgentStatus
 from devtasks.model_selector import ModelSelector, TaskRequirements
 from devtasks.openrouter.answers import Refusal
@@ -39,12 +40,13 @@ def a_course(folder: Path) -> Course:
     )
     model = make_model("acme/coder", prompt_price=Decimal("0.0000003"), endpoint=Endpoint("http://own/v1", "own"))
     lineup = ModelSelector([model], now=NOW).rank(TaskRequirements(TaskCategory.UNIT_TEST)).candidates
+    environment = ProjectEnvironment(folder / "venv" / "bin" / "python", folder, "uv.lock")
     findings = (
         Finding("passes", ValidationLevel.ERROR, "fails: \udc80".encode(errors="replace").decode(), evidence="x"),
     )
     refusal = Refusal(FailureKind.UPSTREAM_RATE_LIMIT, 429, "slow down", NOW + timedelta(seconds=3))
     return Course(
-        prepared=Prepared(made(folder), baseline, "Write tests. ✓"),
+        prepared=Prepared(made(folder), environment, baseline, "Write tests. ✓"),
         first=3,
         step=Step.REPAIR,
         metrics=[make_attempt(attempt=3, findings=findings, failure="rejected", outcome="rejected")],
