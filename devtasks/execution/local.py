@@ -38,6 +38,7 @@ class LocalRuntime(SupervisedRuntime):
     """
 
     isolation = "local"
+    python = Path(sys.executable)
 
     def __init__(self, folder: Path, *, server: Path | None = None) -> None:
         super().__init__(folder)

@@ -100,6 +100,11 @@ class Runtime(CommandRunner, Protocol):
         """The isolation in force, for the log and the verdict."""
         ...
 
+    @property
+    def python(self) -> Path:
+        """The sandbox's interpreter that has pytest and coverage."""
+        ...
+
     async def run_agent(self, request: AgentRequest, *, deadline: float, on_event: OnEvent) -> AgentResult:
         """Run one conversation for at most `deadline` seconds; nothing it started is alive on return."""
         ...

@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import logging
 import secrets
+from pathlib import Path
 from typing import Any, Self, cast
 
 from aiohttp import web
@@ -48,11 +49,15 @@ logger.addFilter(_is_readable)
 
 
 class Gateway(Calls):
-    """Serves one run's agent with the run's calls; `async with` starts and stops it."""
+    """Serves one run's agent with the run's calls, on `socket` too; `async with` starts and stops it."""
 
     _runner: web.AppRunner | None = None
     _port = 0
     _token = ""
+
+    def __init__(self, *, socket: Path | None = None, **run: Any) -> None:
+        super().__init__(**run)
+        self._socket = socket
 
     @property
     def base_url(self) -> str:
@@ -78,6 +83,9 @@ class Gateway(Calls):
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self._port = cast("tuple[str, int]", self._runner.addresses[0])[1]
+        if self._socket:
+            await web.UnixSite(self._runner, self._socket).start()
+            self._socket.chmod(0o600)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -20,7 +20,7 @@ repositories given by URL nothing is pruned, and a repository is removed only wh
 A checkout's uncommitted changes are not taken: a run begins at a commit.
 """
 
-from devtasks.workspace.checkout import Workspace, list_files, prepare, read_file, remove, reset
+from devtasks.workspace.checkout import Workspace, list_files, prepare, read_file, remove, reset, seen_by_git
 from devtasks.workspace.comparison import Change, ChangeStatus, Patch, diff
 from devtasks.workspace.delivery import DeliveredBranch, Identity, deliver_branch, deliver_patch
 from devtasks.workspace.source import check_repository
@@ -41,4 +41,5 @@ __all__ = [
     "read_file",
     "remove",
     "reset",
+    "seen_by_git",
 ]

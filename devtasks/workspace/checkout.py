@@ -88,6 +88,19 @@ def reset(workspace: Workspace, tree: str | None = None) -> None:
             workspace.git.run("read-tree", "--reset", "-u", tree)
 
 
+def seen_by_git(folder: Path) -> tuple[Path, ...]:
+    """Return what git in a run's workspace reads and no sandbox may change: our git dirs, and the objects it borrows."""
+    found = [path for name in (_TRUSTED, _SOURCE) if (path := folder.absolute() / name).is_dir()]
+    borrowing = [folder / _TRUSTED / "objects"]
+    for objects in borrowing:
+        with suppress(OSError):
+            lines = (objects / "info/alternates").read_text(errors="surrogateescape").splitlines()
+            # A relative line is one of the user's own, below a repository that borrows itself.
+            borrowing += (path for line in lines if (path := (objects / line).resolve()) not in borrowing)
+    outside = (path for path in borrowing[1:] if not any(path.is_relative_to(each) for each in found))
+    return (*found, *outside)
+
+
 def remove(workspace: Workspace | Path) -> None:
     """Delete the run's folder, whatever an agent made of the rights in it; absent is fine."""
     with _disk_errors("the run's folder cannot be removed"):
