@@ -10,8 +10,11 @@ class OpenHandsRuntime(Block):
     """How OpenHands agents run on a worker, and who signs what they deliver.
 
     Attributes:
-        runtime: The isolation of the agent and of the validation commands.
-        image: The container image of the docker runtime.
+        runtime: The isolation of the agent and of the validation commands; None as the worker's environment says.
+        image: The container image of the docker runtime; None is the one that `make image` makes.
+        max_memory_mb: The memory of a run's container, swap included.
+        max_processes: The processes and threads in a run's container.
+        max_cpus: The processors a run's container may use.
         max_seconds: The longest a task may take, whatever it asks for.
         max_llm_calls: The most calls to a model a task may make, whatever it asks for.
         max_output_tokens: The most tokens of one answer.
@@ -25,14 +28,28 @@ class OpenHandsRuntime(Block):
     _description = "How OpenHands agents run on a worker: isolation, upper bounds of every task, commit identity."
     _documentation_url = HttpUrl("https://docs.openhands.dev")
 
-    runtime: Literal["local", "docker"] = Field(
-        default="local",
+    runtime: Literal["local", "docker"] | None = Field(
+        default=None,
         title="Runtime",
-        description="local: processes of the worker's machine with a scrubbed environment. "
-        "docker: a container for each run (not in this version; a task that asks for it is refused).",
+        description="local: processes of the worker's machine with a scrubbed environment. docker: a container for "
+        "each run. Empty: docker where OPENHANDS_USE_DOCKER_RUNTIME is set for the worker. A task may ask for docker.",
     )
     image: str | None = Field(
-        default=None, title="Image", description="The container image of the docker runtime; unused by local."
+        default=None,
+        title="Image",
+        description="An image made FROM devtasks-agent, with what your projects need; empty: devtasks-agent itself.",
+    )
+    max_memory_mb: int = Field(
+        default=4_096, ge=512, title="Max memory (MB)", description="What a run's processes may use together (docker)."
+    )
+    max_processes: int = Field(
+        default=512, ge=32, title="Max processes", description="How many a run may have at once (docker)."
+    )
+    max_cpus: float = Field(
+        default=2.0,
+        gt=0,
+        title="Max CPUs",
+        description="How many a run may keep busy (docker); never more than there are.",
     )
     max_seconds: float = Field(
         default=3_600, gt=0, le=86_400, title="Max seconds", description="The longest any task's agents may run."

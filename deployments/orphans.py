@@ -24,6 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from deployments.setup import POOL
+from devtasks.execution.docker import remove_containers
 from devtasks.execution.local import HOME
 from devtasks.processes import kill_at_home, kill_tree
 from devtasks.run_folder import RunFolder
@@ -67,6 +68,7 @@ async def end_owners(folders: Iterable[RunFolder]) -> None:
     await asyncio.to_thread(end_processes, [owner for folder in folders if (owner := folder.owner())])
     for folder in folders:
         await asyncio.to_thread(kill_at_home, folder.work / HOME)
+    await remove_containers(folder.work for folder in folders)
 
 
 async def _take_up(client: PrefectClient, before: FlowRun) -> bool:

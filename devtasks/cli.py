@@ -204,6 +204,9 @@ def submit_task(
         float | None, Parameter(help="US dollars that all tasks of the batch may cost together.")
     ] = None,
     credentials: Annotated[str, Parameter(help="Name of an OpenRouter Credentials block.")] = "default",
+    use_docker: Annotated[
+        bool, Parameter(negative="", help="Work in a container, also where the runtime block says local.")
+    ] = False,
     wait: Annotated[bool, Parameter(negative="", help="Show what happens, and exit with the task's outcome.")] = False,
     json: Json = False,
 ) -> int:
@@ -236,7 +239,11 @@ def submit_task(
     async def run() -> "TaskReport":
         from deployments.client import check_price, read_report, submit
 
-        parameters = asked | {"credentials": credentials} | {f"max_{name}": value for name, value in limits.items()}
+        parameters = (
+            asked
+            | {"credentials": credentials, "use_docker": use_docker}
+            | {f"max_{name}": value for name, value in limits.items()}
+        )
         async with _client() as client:
             await check_price(task, credentials)
             flow_run = await submit(client, priority, parameters, name=task.title)

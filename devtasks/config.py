@@ -25,6 +25,7 @@ class OpenHandsConfig(BaseSettings):
     workspace_root: Annotated[Path | None, Field(alias="OPENHANDS_WORKSPACE_ROOT")] = None
     timeout: Annotated[float | None, Field(alias="OPENHANDS_TIMEOUT", gt=0, le=86_400)] = None
     enable_circuit_breaker: Annotated[bool, Field(alias="OPENHANDS_ENABLE_CIRCUIT_BREAKER")] = True
+    use_docker_runtime: Annotated[bool, Field(alias="OPENHANDS_USE_DOCKER_RUNTIME")] = False
     database_url: Annotated[str | None, Field(alias="DEVTASKS_DATABASE_URL")] = None
     models_file: Annotated[Path | None, Field(alias="DEVTASKS_MODELS")] = None
     home: Annotated[Path, Field(alias="DEVTASKS_HOME")] = Path(".devtasks")

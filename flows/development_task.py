@@ -94,6 +94,7 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
     max_batch_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
     credentials: str = "default",
     runtime_block: str = "default",
+    use_docker: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> State[Any]:
     """Run one AI development task in its own copy of the repository; deliver the result only if it validates.
@@ -126,6 +127,7 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         max_batch_cost_usd: US dollars that all tasks of the batch may spend together; empty is no limit.
         credentials: Name of an OpenRouter Credentials block.
         runtime_block: Name of an OpenHands Runtime block.
+        use_docker: Work in a container, also where the runtime block says local.
         metadata: Your own labels, kept with the task.
     """
     flow_run_id = str(flow_run.id)
@@ -160,7 +162,9 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         )
         require_rules(task.category)
         await asyncio.to_thread(workspace.check_repository, task)
-        async with open_run(task, flow_run_id, credentials=credentials, runtime=runtime_block) as run:
+        async with open_run(
+            task, flow_run_id, credentials=credentials, runtime=runtime_block, docker=use_docker
+        ) as run:
             return await _settle(run)
     except DevtasksError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)

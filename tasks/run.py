@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -11,6 +13,7 @@ from prefect.client.schemas.objects import StateType
 from blocks import OpenHandsRuntime, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import InvalidInput
+from devtasks.execution.docker import ContainerLimits, DockerRuntime
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Runtime
 from devtasks.ledger import Ledger
@@ -95,26 +98,34 @@ class Services:
 
 
 @asynccontextmanager
-async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime: str) -> AsyncGenerator[Run]:
+async def open_run(
+    task: DevTask, flow_run_id: str, *, credentials: str, runtime: str, docker: bool = False
+) -> AsyncGenerator[Run]:
     """Open what a run needs; on leaving, however that happens, nothing of it is left running or half removed.
 
     What it has done so far is kept where its process is being ended and nobody has cancelled it, or where the server is
-    gone: another process goes on there.
+    gone: another process goes on there. `credentials` and `runtime` name blocks; `docker` is whether the task asks for
+    a container.
     """
     config = OpenHandsConfig.from_env()
     keys = await _load(OpenRouterCredentials, "credentials", credentials)
     settings = await _load(OpenHandsRuntime, "runtime", runtime)
-    if settings.runtime != "local":
-        raise InvalidInput("runtime", settings.runtime, "local (the docker runtime is not in this version)")
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
     folder, goes_on = RunFolder.claim(config.runs_folder, flow_run_id), False
     try:
         async with Ledger.open(config.ledger_url) as ledger, AsyncExitStack() as stack:
             services = Services(stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker)
             earlier = await ledger.calls(flow_run_id)
-            gateway = Gateway(flow_run_id=flow_run_id, limits=task.limits, earlier=earlier)
+            docker = in_docker(docker, settings, config)
+            socket = Path(stack.enter_context(TemporaryDirectory(prefix="devtasks-"))) / "gateway" if docker else None
+            gateway = Gateway(flow_run_id=flow_run_id, limits=task.limits, earlier=earlier, socket=socket)
             await stack.enter_async_context(gateway)
-            local = await stack.enter_async_context(LocalRuntime(folder.work, server=config.agent_server))
+            sandbox = (
+                DockerRuntime(folder.work, image=settings.image, gateway=socket, limits=_container_limits(settings))
+                if docker
+                else LocalRuntime(folder.work, server=config.agent_server)
+            )
+            await stack.enter_async_context(sandbox)
             yield Run(
                 task=task,
                 flow_run_id=flow_run_id,
@@ -122,7 +133,7 @@ async def open_run(task: DevTask, flow_run_id: str, *, credentials: str, runtime
                 ledger=ledger,
                 services=services,
                 gateway=gateway,
-                runtime=local,
+                runtime=sandbox,
                 settings=settings,
                 credentials=keys,
             )
@@ -153,6 +164,18 @@ def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:
             "llm_calls": min(limits.llm_calls, settings.max_llm_calls),
         }
     )
+
+
+def in_docker(asked: bool, settings: OpenHandsRuntime, config: OpenHandsConfig) -> bool:
+    """Return whether a run is put in a container: a task may ask for it, else the block decides, else the environment.
+
+    A task cannot leave a container that the block or the environment puts it in.
+    """
+    return asked or (settings.runtime == "docker" if settings.runtime else config.use_docker_runtime)
+
+
+def _container_limits(settings: OpenHandsRuntime) -> ContainerLimits:
+    return ContainerLimits(settings.max_memory_mb, settings.max_processes, settings.max_cpus)
 
 
 async def _load[B: (OpenHandsRuntime, OpenRouterCredentials)](block: type[B], field: str, name: str) -> B:

@@ -153,7 +153,8 @@ class DockerRuntime(SupervisedRuntime):
     def _hand_over(self) -> None:
         """Make the run's folder the container's user's, where the worker is another."""
         for name in (HOME, "tmp"):
-            (self._folder / name).mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # whatever an agent made of it
+                (self._folder / name).mkdir(parents=True)
         if os.getuid() == _user()[0]:
             return
         kept = set(seen_by_git(self._folder))
@@ -189,7 +190,7 @@ async def check_image(image: str) -> None:
 
 
 async def remove_containers(folders: Iterable[Path]) -> int:
-    """Remove the containers that runs left behind in these folders; return how many. Without an engine there are none."""
+    """Remove the containers that runs left behind in these folders; return how many."""
     wanted = {str(folder) for folder in folders}
     if not wanted or shutil.which("docker") is None:
         return 0

@@ -89,7 +89,7 @@ def reset(workspace: Workspace, tree: str | None = None) -> None:
 
 
 def seen_by_git(folder: Path) -> tuple[Path, ...]:
-    """Return what git in a run's workspace reads and no sandbox may change: our git dirs, and the objects it borrows."""
+    """Return what a sandbox shows read-only: the git dirs beside the workspace, and the objects it borrows."""
     found = [path for name in (_TRUSTED, _SOURCE) if (path := folder.absolute() / name).is_dir()]
     borrowing = [folder / _TRUSTED / "objects"]
     for objects in borrowing:

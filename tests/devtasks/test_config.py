@@ -14,6 +14,7 @@ VARIABLES: dict[str, tuple[str, str, Any]] = {
     "OPENHANDS_WORKSPACE_ROOT": ("workspace_root", "/srv/runs", Path("/srv/runs")),
     "OPENHANDS_TIMEOUT": ("timeout", "60.5", 60.5),
     "OPENHANDS_ENABLE_CIRCUIT_BREAKER": ("enable_circuit_breaker", "false", False),
+    "OPENHANDS_USE_DOCKER_RUNTIME": ("use_docker_runtime", "true", True),
     "DEVTASKS_DATABASE_URL": ("database_url", "postgresql://host/name", "postgresql://host/name"),
     "DEVTASKS_MODELS": ("models_file", "/etc/models.yaml", Path("/etc/models.yaml")),
     "DEVTASKS_HOME": ("home", "/srv/devtasks", Path("/srv/devtasks")),
@@ -24,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "base_url": OPENROUTER_URL,
     "enable_circuit_breaker": True,
     "home": Path(".devtasks"),
+    "use_docker_runtime": False,
 }
 
 

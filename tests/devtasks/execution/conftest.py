@@ -2,17 +2,20 @@ import asyncio
 import itertools
 import os
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker_engine import require_docker
 from processes import alive, supervisors
 
 from deployments.prefork.servers import Server
 from deployments.prefork.worker import preloads
+from devtasks.execution.docker import DockerRuntime
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Command, CommandResult
+from devtasks.execution.supervised import SupervisedRuntime
 
 _MARKS = itertools.count(900_000)
 
@@ -29,10 +32,15 @@ def mark() -> Iterator[str]:
 class Stage:
     """One runtime that several tests share, because its first conversation costs seconds of imports."""
 
-    def __init__(self, folder: Path, runner: asyncio.Runner, server: Path | None) -> None:
+    def __init__(self, runtime: SupervisedRuntime, folder: Path, runner: asyncio.Runner) -> None:
         self.folder = folder
-        self.runtime = LocalRuntime(folder, server=server)
+        self.runtime = runtime
         self._runner = runner
+
+    @property
+    def gateway(self) -> Path | None:
+        """Where the gateway has to listen for the agent to reach it; None where a port will do."""
+        return gateway_of(self.folder) if isinstance(self.runtime, DockerRuntime) else None
 
     def play[T](self, act: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(act)
@@ -51,15 +59,36 @@ def agents() -> Iterator[Path]:
         runner.run(server.process.wait())
 
 
-@pytest.fixture(scope="module", params=["spawned", "forked"])
+RUNTIMES: dict[str, Callable[[Path], SupervisedRuntime]] = {
+    "local": LocalRuntime,
+    "docker": lambda folder: DockerRuntime(folder, gateway=gateway_of(folder)),
+}
+
+
+def gateway_of(folder: Path) -> Path:
+    return folder / "gateway"
+
+
+@pytest.fixture(params=RUNTIMES)
+def new_runtime(request: pytest.FixtureRequest) -> Callable[[Path], SupervisedRuntime]:
+    """How a runtime of either kind is made."""
+    if request.param == "docker":
+        require_docker()
+    return RUNTIMES[request.param]
+
+
+@pytest.fixture(scope="module", params=["spawned", "forked", "docker"])
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The runtime with a supervisor of either origin."""
+    """The local runtime with a supervisor of either origin, and the docker runtime."""
+    if request.param == "docker":
+        require_docker()
     server: Path | None = request.getfixturevalue("agents") if request.param == "forked" else None
     folder = tmp_path_factory.mktemp("run")
+    runtime = RUNTIMES["docker"](folder) if request.param == "docker" else LocalRuntime(folder, server=server)
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         for name in ("OPENROUTER_API_KEY", "PREFECT_API_AUTH_STRING", "GITHUB_TOKEN", "PYTHONPATH", "DEVTASKS_HOME"):
             patch.setenv(name, "never-to-be-seen")
-        stage = Stage(folder, runner, server)
+        stage = Stage(runtime, folder, runner)
         runner.run(stage.runtime.__aenter__())
         yield stage
         runner.run(stage.runtime.close())

@@ -81,7 +81,7 @@ async def scene(stage: Any, *turns: dict[str, Any], **model: Any) -> AsyncGenera
     scenario = Scenario.model_validate({"name": "scene", "keys": [KEY], "models": [described]})
     async with (
         Simulator(scenario) as simulator,
-        gateway_to(simulator.base_url, SecretStr(KEY), MODEL) as gateway,
+        gateway_to(simulator.base_url, SecretStr(KEY), MODEL, socket=stage.gateway) as gateway,
     ):
         yield Scene(stage, gateway, simulator)
 

@@ -1,8 +1,10 @@
+"""What every runtime does with its jobs: the same tests over the local one and the docker one."""
+
 import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ import pytest
 from processes import alive, supervisors, until, until_async
 
 from devtasks.errors import AgentCrashed
-from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Command, CommandResult
+from devtasks.execution.supervised import SupervisedRuntime
 from devtasks.execution.supervisor import MAX_OUTPUT
+
+NewRuntime = Callable[[Path], SupervisedRuntime]
 
 # Leaves a process behind that has a session of its own and no parent, as a daemon has, and that does not end if asked.
 DAEMON = """
@@ -34,9 +38,10 @@ def test_the_environment_is_scrubbed(stage: Any) -> None:
     assert "never-to-be-seen" not in environment.values()
     assert environment["GIVEN"] == "with the command"
     assert (environment["HOME"], environment["TMPDIR"]) == (str(stage.folder / "home"), str(stage.folder / "tmp"))
-    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    assert environment["PATH"].split(os.pathsep)[0] == str(stage.runtime.python.parent)
     known = {"PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "GIVEN", "PYTHONUTF8", "GIT_CEILING_DIRECTORIES"}
     libraries = {"NO_COLOR", "LITELLM_LOCAL_MODEL_COST_MAP", "LOG_AUTO_CONFIG", "OPENHANDS_SUPPRESS_BANNER"}
+    known |= {"USER", "HOSTNAME"} if stage.runtime.isolation == "docker" else set()
     set_by_them = {name for name in environment if name.startswith(("LC_", "LITELLM_", "TIKTOKEN_", "KMP_"))}
     assert set(environment) <= known | libraries | set_by_them
 
@@ -59,7 +64,7 @@ def test_a_command_killed_by_a_signal_did_not_succeed(stage: Any) -> None:
 
 
 def test_of_much_output_the_end_is_kept(stage: Any) -> None:
-    output = stage.run(sys.executable, "-c", "print('x' * 5_000_000); print('the end')").output
+    output = stage.run(str(stage.runtime.python), "-c", "print('x' * 5_000_000); print('the end')").output
     assert len(output) == MAX_OUTPUT
     assert output.endswith("x\nthe end\n")
 
@@ -87,7 +92,7 @@ def test_commands_take_turns(stage: Any) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the supervisor adopt orphans")
 def test_a_daemon_does_not_outlive_its_command(stage: Any, mark: str) -> None:
-    result = stage.run(sys.executable, "-c", DAEMON, mark)
+    result = stage.run(str(stage.runtime.python), "-c", DAEMON, mark)
     assert result.exit_code == 0
     assert alive(mark) == []
 
@@ -95,7 +100,7 @@ def test_a_daemon_does_not_outlive_its_command(stage: Any, mark: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the supervisor adopt orphans")
 def test_a_command_out_of_time_is_killed_with_all_it_started(stage: Any, mark: str) -> None:
     code = f"{DAEMON}\nopen('started', 'w').close(); import time; time.sleep(float(sys.argv[1]))"
-    result = stage.run(sys.executable, "-c", code, mark, timeout=3)
+    result = stage.run(str(stage.runtime.python), "-c", code, mark, timeout=3)
     assert (result.exit_code, result.timed_out) == (None, True)
     assert (stage.folder / "started").exists(), "the daemon was there"
     assert alive(mark) == []
@@ -107,9 +112,9 @@ def test_a_program_that_does_not_exist_is_named_and_the_next_command_runs(stage:
     assert stage.run("echo", "on").output == "on\n"
 
 
-def test_a_job_that_waited_for_something_gets_its_time_back(tmp_path: Path) -> None:
+def test_a_job_that_waited_for_something_gets_its_time_back(new_runtime: NewRuntime, tmp_path: Path) -> None:
     async def act() -> tuple[CommandResult, CommandResult]:
-        async with LocalRuntime(tmp_path) as runtime:
+        async with new_runtime(tmp_path) as runtime:
             go = tmp_path / "go"
             script = "touch started; until [ -e go ]; do sleep 0.05; done"
             job = asyncio.create_task(runtime.run(Command(("sh", "-c", script), tmp_path, 4)))
@@ -128,18 +133,22 @@ def test_a_job_that_waited_for_something_gets_its_time_back(tmp_path: Path) -> N
 
 
 @asynccontextmanager
-async def sleeping(folder: Path, mark: str) -> AsyncGenerator[tuple[LocalRuntime, asyncio.Task[Any]]]:
+async def sleeping(
+    new_runtime: NewRuntime, folder: Path, mark: str
+) -> AsyncGenerator[tuple[SupervisedRuntime, asyncio.Task[Any]]]:
     """A runtime in the middle of a command that never ends, with a child of its own."""
-    async with LocalRuntime(folder) as runtime:
+    async with new_runtime(folder) as runtime:
         command = Command(("sh", "-c", f"sleep {mark} & wait"), folder, 600)
         job = asyncio.create_task(runtime.run(command))
         await until_async(lambda: len(alive(mark)) == 2)
         yield runtime, job
 
 
-def test_closing_the_runtime_ends_the_command_and_all_it_started(tmp_path: Path, mark: str) -> None:
+def test_closing_the_runtime_ends_the_command_and_all_it_started(
+    new_runtime: NewRuntime, tmp_path: Path, mark: str
+) -> None:
     async def act() -> None:
-        async with sleeping(tmp_path, mark) as (runtime, job):
+        async with sleeping(new_runtime, tmp_path, mark) as (runtime, job):
             await runtime.close()
             with pytest.raises(AgentCrashed):
                 await job
@@ -148,9 +157,9 @@ def test_closing_the_runtime_ends_the_command_and_all_it_started(tmp_path: Path,
     asyncio.run(act())
 
 
-def test_giving_a_command_up_ends_it_and_the_next_one_runs(tmp_path: Path, mark: str) -> None:
+def test_giving_a_command_up_ends_it_and_the_next_one_runs(new_runtime: NewRuntime, tmp_path: Path, mark: str) -> None:
     async def act() -> None:
-        async with sleeping(tmp_path, mark) as (runtime, job):
+        async with sleeping(new_runtime, tmp_path, mark) as (runtime, job):
             job.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await job
@@ -160,9 +169,11 @@ def test_giving_a_command_up_ends_it_and_the_next_one_runs(tmp_path: Path, mark:
     asyncio.run(act())
 
 
-def test_a_supervisor_that_is_killed_is_told_cleared_up_after_and_replaced(tmp_path: Path, mark: str) -> None:
+def test_a_supervisor_that_is_killed_is_told_cleared_up_after_and_replaced(
+    new_runtime: NewRuntime, tmp_path: Path, mark: str
+) -> None:
     async def act() -> None:
-        async with sleeping(tmp_path, mark) as (runtime, job):
+        async with sleeping(new_runtime, tmp_path, mark) as (runtime, job):
             (supervisor,) = supervisors(tmp_path)
             supervisor.kill()
             with pytest.raises(AgentCrashed, match="ended in the middle of a job"):
@@ -173,13 +184,13 @@ def test_a_supervisor_that_is_killed_is_told_cleared_up_after_and_replaced(tmp_p
     asyncio.run(act())
 
 
-def test_a_supervisor_that_died_between_two_commands_is_replaced(tmp_path: Path) -> None:
+def test_a_supervisor_that_died_between_two_commands_is_replaced(new_runtime: NewRuntime, tmp_path: Path) -> None:
     async def act() -> None:
-        async with LocalRuntime(tmp_path) as runtime:
+        async with new_runtime(tmp_path) as runtime:
             await runtime.run(Command(("true",), tmp_path, 60))
             (supervisor,) = supervisors(tmp_path)
             supervisor.kill()
-            await until_async(lambda: not supervisors(tmp_path))
+            await until_async(lambda: not supervisors(tmp_path) and not alive(str(tmp_path)))
             assert (await runtime.run(Command(("echo", "on"), tmp_path, 60))).output == "on\n"
 
     asyncio.run(act())
@@ -188,19 +199,23 @@ def test_a_supervisor_that_died_between_two_commands_is_replaced(tmp_path: Path)
 FLOW = """
 import asyncio, sys
 from pathlib import Path
+from devtasks.execution.docker import DockerRuntime
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Command, CommandResult
 
 async def main():
-    async with LocalRuntime(Path(sys.argv[1])) as runtime:
+    async with globals()[sys.argv[3]](Path(sys.argv[1])) as runtime:
         await runtime.run(Command(("sh", "-c", "setsid sleep " + sys.argv[2] + " & wait"), Path(sys.argv[1]), 600))
 
 asyncio.run(main())
 """
 
 
-def test_when_the_flow_s_process_is_killed_nothing_of_its_run_stays(tmp_path: Path, mark: str) -> None:
-    flow = subprocess.Popen([sys.executable, "-c", FLOW, str(tmp_path), mark])
+def test_when_the_flow_s_process_is_killed_nothing_of_its_run_stays(
+    new_runtime: NewRuntime, tmp_path: Path, mark: str
+) -> None:
+    kind = type(new_runtime(tmp_path)).__name__
+    flow = subprocess.Popen([sys.executable, "-c", FLOW, str(tmp_path), mark, kind])
     try:
         until(lambda: len(alive(f"sleep {mark}")) == 2)
         assert len(supervisors(tmp_path)) == 1
