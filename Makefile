@@ -23,6 +23,10 @@ demo: $(READY) ## Run one task through the whole picture, with a simulated model
 up: $(READY) ## Keep the stack running until Ctrl-C: Prefect server, database, queues, one worker
 	@.venv/bin/devtasks up
 
+.PHONY: image
+image: $(READY) ## Build the docker runtime's image, where it is not there yet; needs a Docker engine
+	@scripts/image
+
 .PHONY: test
 test: $(READY) ## Run the tests
 	@.venv/bin/pytest

@@ -16,10 +16,10 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import devtasks
-from devtasks.errors import InvalidInput, ServiceUnreachable
+from devtasks.errors import AgentCrashed, InvalidInput, ServiceUnreachable
 from devtasks.execution.image import PYTHON, RECIPE_LABEL, SOURCE, default_image, recipe
 from devtasks.execution.local import CONSTANTS, HOME
 from devtasks.execution.runtime import AgentRequest, AgentResult, Command, CommandResult, OnEvent
@@ -74,6 +74,7 @@ class DockerRuntime(SupervisedRuntime):
         self._gateway = gateway
         self._limits = limits or ContainerLimits()
         self._name = ""
+        self._logged = 0
 
     async def __aenter__(self) -> Self:
         """Check the engine and the image, before anything is paid for."""
@@ -92,7 +93,22 @@ class DockerRuntime(SupervisedRuntime):
             request = request.model_copy(update={"gateway_socket": self._gateway})
         return await super().run_agent(request, deadline=deadline, on_event=on_event)
 
+    async def _do(self, job: dict[str, Any], seconds: float, on_event: OnEvent) -> dict[str, Any]:
+        try:
+            return await super()._do(job, seconds, on_event)
+        except AgentCrashed as error:
+            if refusal := self._refusal():
+                raise AgentCrashed(f"{error}: {refusal}") from error
+            raise
+
+    def _refusal(self) -> str:
+        """Return why Docker did not start the last container; nothing where it did."""
+        with (self._folder / "supervisor.log").open(errors="replace") as log:
+            log.seek(self._logged)
+            return next((line.strip() for line in log if line.startswith("docker: ")), "")
+
     async def _start(self, jobs: int, log: int) -> Process | ForkedProcess:
+        self._logged = os.fstat(log).st_size
         self._name = f"devtasks-{secrets.token_hex(8)}"
         return await asyncio.create_subprocess_exec(
             *("docker", "run", "--name", self._name, *self._options(), self._image),
@@ -105,7 +121,8 @@ class DockerRuntime(SupervisedRuntime):
 
     async def _kill(self, process: Process | ForkedProcess) -> None:
         await _docker("rm", "--force", self._name)
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
 
     async def _clear_up(self) -> None:
         await remove_containers([self._folder])

@@ -139,6 +139,22 @@ def test_every_fault_the_simulator_knows_has_its_expectation() -> None:
     assert set(FAULTS) == set(FaultKind)
 
 
+def test_a_socket_leads_to_the_same_gateway_and_is_its_owner_s_alone(tmp_path: Path) -> None:
+    socket = tmp_path / "gateway"
+
+    async def act() -> list[int]:
+        async with service(Upstream()) as base_url, serving(base_url, socket=socket) as gateway:
+            assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+            url = f"{gateway.base_url}/chat/completions"
+            async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(socket))) as client:
+                headers = ({"Authorization": f"Bearer {gateway.token}"}, {})
+                return [
+                    (await client.post(url, json={"messages": MESSAGES}, headers=each)).status_code for each in headers
+                ]
+
+    assert asyncio.run(act()) == [200, 401]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_of_openrouter_reaches_the_agent_with_its_kind(fault: FaultKind) -> None:
     rule = {"kind": fault} | SLOW.get(fault, {})

@@ -1,0 +1,30 @@
+"""A whole task in containers without a network, from submission to a branch."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from docker_engine import require_docker
+from harness import Up, example_repository, simulating
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
+
+
+def test_a_task_that_asks_for_docker_is_accepted_and_says_where_it_ran(up: Up, tmp_path: Path) -> None:
+    require_docker()
+    repository = example_repository(tmp_path / "shop")
+    with simulating(up, DEMO) as simulator:
+        words = ("--category", "unit_test", "--target-file", "shop/pricing.py", "--description", "Test it.")
+        more = ("--repository", repository, "--delivery", "branch", "--credentials", simulator.block)
+        done = up.run("devtasks", "submit-task", *words, *more, "--use-docker", "--wait", "--json", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert (report["state"], report["isolation"], report["simulated"]) == ("Accepted", "docker", True)
+    assert [each["outcome"] for each in report["attempts"]] == ["rejected", "rejected", "accepted"]
+    assert {each["isolation"] for each in up_metrics(report)} <= {"docker"}
+    left = subprocess.run(["docker", "ps", "-aq", "--filter", "label=devtasks.run"], capture_output=True, check=True)
+    assert left.stdout == b""
+
+
+def test_a_task_whose_image_is_missing_fails_before_a_model_is_called(up: Up, tmp_path: Path) -> None:
+    require_docker()
