@@ -12,8 +12,10 @@ class OpenHandsRuntime(Block):
     Attributes:
         runtime: The isolation of the agent and of the validation commands; None as the worker's environment says.
         image: The container image of the docker runtime; None is the one that `make image` makes.
-        max_memory_mb: The memory of a run's container, swap included.
-        max_processes: The processes and threads in a run's container.
+        sandbox: What the local runtime's processes are shut in.
+        max_memory_mb: The most memory (MiB) a task's processes may use together.
+        max_processes: The most processes a task may run at a time.
+        max_disk_mb: The most disk (MiB) a task may fill.
         max_cpus: The processors a run's container may use.
         max_seconds: The longest a task may take, whatever it asks for.
         max_llm_calls: The most calls to a model a task may make, whatever it asks for.
@@ -39,17 +41,36 @@ class OpenHandsRuntime(Block):
         title="Image",
         description="An image made FROM devtasks-agent, with what your projects need; empty: devtasks-agent itself.",
     )
+    sandbox: Literal["auto", "bubblewrap", "none"] = Field(
+        default="auto",
+        title="Sandbox",
+        description="What shuts in the local runtime's processes. auto: bubblewrap where it works, and a warning in "
+        "the run's log where it does not. bubblewrap: a task is refused where it does not work. none: nothing; they "
+        "see your files and the network.",
+    )
     max_memory_mb: int = Field(
-        default=4_096, ge=512, title="Max memory (MB)", description="What a run's processes may use together (docker)."
+        default=4_096,
+        ge=512,
+        title="Max memory",
+        description="The most memory (MiB) the agent and its commands may use together; shared memory counts for each.",
     )
     max_processes: int = Field(
-        default=512, ge=32, title="Max processes", description="How many a run may have at once (docker)."
+        default=512,
+        ge=16,
+        title="Max processes",
+        description="The most processes the agent and its commands may run at a time.",
+    )
+    max_disk_mb: int = Field(
+        default=4_096,
+        ge=64,
+        title="Max disk",
+        description="The most disk (MiB) the workspace and the agent's other folders may fill.",
     )
     max_cpus: float = Field(
         default=2.0,
         gt=0,
         title="Max CPUs",
-        description="How many a run may keep busy (docker); never more than there are.",
+        description="The most processors a run's container may keep busy; the local runtime does not bound them.",
     )
     max_seconds: float = Field(
         default=3_600, gt=0, le=86_400, title="Max seconds", description="The longest any task's agents may run."

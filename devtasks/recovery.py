@@ -39,6 +39,7 @@ class FailureKind(StrEnum):
     LIMIT_TOKENS = "limit_tokens"
     LIMIT_COST = "limit_cost"
     LIMIT_BUDGET = "limit_budget"
+    LIMIT_RESOURCES = "limit_resources"
 
 
 class Step(StrEnum):
@@ -80,6 +81,7 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.LIMIT_TOKENS: _ENDS_TASK,
     FailureKind.LIMIT_COST: _ENDS_TASK,
     FailureKind.LIMIT_BUDGET: _ENDS_TASK,
+    FailureKind.LIMIT_RESOURCES: _MODEL_FAULT,
 }
 """For each kind the step after its first, second, … occurrence with the same model; the last one repeats."""
 
@@ -128,6 +130,7 @@ BY_STATUS: Mapping[AgentStatus, FailureKind] = {
     AgentStatus.STUCK: FailureKind.STUCK,
     AgentStatus.ERROR: FailureKind.AGENT_ERROR,
     AgentStatus.DEADLINE: FailureKind.LIMIT_SECONDS,
+    AgentStatus.RESOURCES: FailureKind.LIMIT_RESOURCES,
 }
 """What an attempt that was not accepted failed of, by the agent's end, where no model call was refused."""
 

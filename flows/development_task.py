@@ -44,6 +44,7 @@ from tasks import (
     restore_calls,
     run_openhands,
     select_model,
+    show_environment,
     validate_result,
     write_metrics,
 )
@@ -174,7 +175,11 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
 async def _settle(run: Run) -> State[Any]:
     """Go round the picture's loop until the policy accepts or rejects, then deliver and report."""
     await check_price(run)
-    course = Course.load(run.folder.course) or await _begin(run)
+    course = Course.load(run.folder.course)
+    if course:
+        show_environment(run, course.prepared.environment)
+    else:
+        course = await _begin(run)
     while course.step in (Step.FALL_BACK, Step.REPAIR):
         resumed = course.assignment is not None
         if course.assignment is None:

@@ -5,7 +5,7 @@ A step is one call of the domain plus what only Prefect can do: native retries (
 
 from tasks.check_price import check_price
 from tasks.deliver_result import deliver_result, publish_report
-from tasks.prepare_workspace import prepare_workspace
+from tasks.prepare_workspace import prepare_workspace, show_environment
 from tasks.record_metrics import AttemptEnd, record_metrics, write_metrics
 from tasks.run_openhands import Assignment, restore_calls, run_openhands
 from tasks.select_model import select_model
@@ -22,6 +22,7 @@ __all__ = [
     "restore_calls",
     "run_openhands",
     "select_model",
+    "show_environment",
     "validate_result",
     "write_metrics",
 ]

@@ -2,12 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect import get_run_logger, task
 
 from devtasks import workspace
 from devtasks.config import OpenHandsConfig
-from devtasks.environments import ProjectEnvironment, project_environment
+from devtasks.environments import OWN, ProjectEnvironment, project_environment
+from devtasks.errors import InvalidInput
 from devtasks.execution.local import HOME
 from devtasks.prompt import task_prompt
 from devtasks.validation.baseline import Baseline, measure_baseline
@@ -26,6 +28,18 @@ class Prepared:
     prompt: str
 
 
+async def _environment(run: Run, made: Workspace, cache: Path) -> ProjectEnvironment:
+    logger = get_run_logger()
+    if run.runtime.python != OWN.python:  # a container's programs are its image's
+        if run.task.setup_command:
+            raise InvalidInput("setup_command", run.task.setup_command, "none in a container: put it into its image")
+        return ProjectEnvironment(run.runtime.python)
+    environment = await project_environment(run.task, made, cache, run.folder.work / HOME, logger.info)
+    if environment.folder:
+        logger.info("the project's environment: %s, from %s", environment.folder, environment.described_by)
+    return environment
+
+
 @task(name="prepare-workspace", **RETRIED)
 async def prepare_workspace(run: Run) -> Prepared:
     """Clone the repository into the run's folder at the base commit, and measure what its suite covers so far."""
@@ -33,11 +47,8 @@ async def prepare_workspace(run: Run) -> Prepared:
     config = OpenHandsConfig.from_env()
     made = await asyncio.to_thread(workspace.prepare, run.task, run.folder.work, config.repositories_folder)
     logger.info("workspace: %s at %s, isolation %s", run.task.repository, made.base_commit[:12], run.runtime.isolation)
-    environment = await project_environment(
-        run.task, made, config.environments_folder, run.folder.work / HOME, logger.info
-    )
-    if environment.folder:
-        logger.info("the project's environment: %s, from %s", environment.folder, environment.described_by)
+    environment = await _environment(run, made, config.environments_folder)
+    show_environment(run, environment)
     baseline = await measure_baseline(
         run.task, made.path, run.runtime, run.folder.scratch("baseline"), environment.python
     )
@@ -48,3 +59,9 @@ async def prepare_workspace(run: Run) -> Prepared:
     files = await asyncio.to_thread(workspace.list_files, made)
     prompt = task_prompt(run.task, made.path, files, lambda name: workspace.read_file(made, name))
     return Prepared(made, environment, baseline, prompt)
+
+
+def show_environment(run: Run, environment: ProjectEnvironment) -> None:
+    """Let the run's sandbox read the project's environment; before anything runs in there."""
+    if environment.folder:
+        run.runtime.show(environment.folder)

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -13,8 +11,6 @@ from prefect.client.schemas.objects import StateType
 from blocks import OpenHandsRuntime, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import InvalidInput
-from devtasks.execution.docker import ContainerLimits, DockerRuntime
-from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Runtime
 from devtasks.ledger import Ledger
 from devtasks.openrouter.account import Account, fingerprint
@@ -26,9 +22,13 @@ from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.run_folder import RunFolder
 from devtasks.selection.capability import Endpoint
 from devtasks.task import DevTask, TaskLimits
+from tasks.sandbox import Sandbox, choose_sandbox, make_runtime
 
 ANSWER_SECONDS = 5.0
 """What the server may take to say how a run stands."""
+
+SOCKET = "gateway/socket"
+"""The file in the part of a run's folder that goes, on which the gateway listens for a sandbox without a network."""
 
 
 class Run:
@@ -110,22 +110,17 @@ async def open_run(
     config = OpenHandsConfig.from_env()
     keys = await _load(OpenRouterCredentials, "credentials", credentials)
     settings = await _load(OpenHandsRuntime, "runtime", runtime)
+    sandbox = await choose_sandbox(docker, settings, config)
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
     folder, goes_on = RunFolder.claim(config.runs_folder, flow_run_id), False
     try:
         async with Ledger.open(config.ledger_url) as ledger, AsyncExitStack() as stack:
             services = Services(stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker)
             earlier = await ledger.calls(flow_run_id)
-            docker = in_docker(docker, settings, config)
-            socket = Path(stack.enter_context(TemporaryDirectory(prefix="devtasks-"))) / "gateway" if docker else None
+            socket = folder.work / SOCKET if sandbox is not Sandbox.NONE else None
             gateway = Gateway(flow_run_id=flow_run_id, limits=task.limits, earlier=earlier, socket=socket)
             await stack.enter_async_context(gateway)
-            sandbox = (
-                DockerRuntime(folder.work, image=settings.image, gateway=socket, limits=_container_limits(settings))
-                if docker
-                else LocalRuntime(folder.work, server=config.agent_server)
-            )
-            await stack.enter_async_context(sandbox)
+            entered = await stack.enter_async_context(make_runtime(sandbox, folder.work, settings, config, socket))
             yield Run(
                 task=task,
                 flow_run_id=flow_run_id,
@@ -133,7 +128,7 @@ async def open_run(
                 ledger=ledger,
                 services=services,
                 gateway=gateway,
-                runtime=sandbox,
+                runtime=entered,
                 settings=settings,
                 credentials=keys,
             )
@@ -164,18 +159,6 @@ def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:
             "llm_calls": min(limits.llm_calls, settings.max_llm_calls),
         }
     )
-
-
-def in_docker(asked: bool, settings: OpenHandsRuntime, config: OpenHandsConfig) -> bool:
-    """Return whether a run is put in a container: a task may ask for it, else the block decides, else the environment.
-
-    A task cannot leave a container that the block or the environment puts it in.
-    """
-    return asked or (settings.runtime == "docker" if settings.runtime else config.use_docker_runtime)
-
-
-def _container_limits(settings: OpenHandsRuntime) -> ContainerLimits:
-    return ContainerLimits(settings.max_memory_mb, settings.max_processes, settings.max_cpus)
 
 
 async def _load[B: (OpenHandsRuntime, OpenRouterCredentials)](block: type[B], field: str, name: str) -> B:

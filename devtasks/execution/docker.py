@@ -14,16 +14,17 @@ import secrets
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import devtasks
 from devtasks.errors import AgentCrashed, InvalidInput, ServiceUnreachable
 from devtasks.execution.image import PYTHON, RECIPE_LABEL, SOURCE, default_image, recipe
-from devtasks.execution.local import CONSTANTS, HOME
+from devtasks.execution.limits import ResourceLimits
+from devtasks.execution.local import CONSTANTS, HOME, WRITABLE
 from devtasks.execution.runtime import AgentRequest, AgentResult, Command, CommandResult, OnEvent
 from devtasks.execution.supervised import SUPERVISOR, SupervisedRuntime
+from devtasks.execution.supervisor import ALONE
 from devtasks.forkserver.client import ForkedProcess
 from devtasks.workspace import seen_by_git
 
@@ -42,15 +43,6 @@ ANSWER_SECONDS = 30.0
 _MAKE = "one that `make image` made from this version"
 
 
-@dataclass(frozen=True)
-class ContainerLimits:
-    """What a container may use of the machine; more CPUs than it has are as many as it has."""
-
-    memory_mb: int = 4_096
-    processes: int = 512
-    cpus: float = 2.0
-
-
 class DockerRuntime(SupervisedRuntime):
     """Runs jobs in a container of `image`, which has no network; `gateway` is the socket that leads to the models.
 
@@ -67,12 +59,10 @@ class DockerRuntime(SupervisedRuntime):
         *,
         image: str | None = None,
         gateway: Path | None = None,
-        limits: ContainerLimits | None = None,
+        limits: ResourceLimits | None = None,
     ) -> None:
-        super().__init__(folder)
+        super().__init__(folder, limits=limits, gateway=gateway)
         self._image = image or default_image()
-        self._gateway = gateway
-        self._limits = limits or ContainerLimits()
         self._name = ""
         self._logged = 0
 
@@ -89,8 +79,6 @@ class DockerRuntime(SupervisedRuntime):
     async def run_agent(self, request: AgentRequest, *, deadline: float, on_event: OnEvent) -> AgentResult:
         """Run one conversation in the container."""
         await asyncio.to_thread(self._hand_over)
-        if self._gateway:
-            request = request.model_copy(update={"gateway_socket": self._gateway})
         return await super().run_agent(request, deadline=deadline, on_event=on_event)
 
     async def _do(self, job: dict[str, Any], seconds: float, on_event: OnEvent) -> dict[str, Any]:
@@ -112,7 +100,7 @@ class DockerRuntime(SupervisedRuntime):
         self._name = f"devtasks-{secrets.token_hex(8)}"
         return await asyncio.create_subprocess_exec(
             *("docker", "run", "--name", self._name, *self._options(), self._image),
-            *(PYTHON, "-P", "-m", SUPERVISOR),
+            *(PYTHON, "-P", "-m", SUPERVISOR, ALONE),
             stdin=jobs,
             stdout=jobs,
             stderr=log,
@@ -153,13 +141,13 @@ class DockerRuntime(SupervisedRuntime):
         return ["--interactive", "--rm", "--read-only", *settings, *mounts, *variables]
 
     def _mounts(self) -> list[str]:
-        read_only = {path: str(path) for path in seen_by_git(self._folder)}
+        borrowed = [path for path in seen_by_git(self._folder) if not path.is_relative_to(self._folder)]
+        read_only = {path: str(path) for path in (*borrowed, *self._shown, *self._way_out())}
         read_only[Path(devtasks.__file__).parent] = SOURCE
-        sockets = [self._gateway] if self._gateway and not self._gateway.is_relative_to(self._folder) else []
+        writable = [self._folder / name for name in WRITABLE]
         return [
-            _mount(self._folder, str(self._folder)),
             *(_mount(path, target, "readonly") for path, target in read_only.items()),
-            *(_mount(path, str(path)) for path in sockets),
+            *(_mount(path, str(path)) for path in writable),
         ]
 
     def _environment(self) -> dict[str, str]:
@@ -168,20 +156,17 @@ class DockerRuntime(SupervisedRuntime):
         return own | {name: str(folder) for name, folder in folders.items()}
 
     def _hand_over(self) -> None:
-        """Make the run's folder the container's user's, where the worker is another."""
-        for name in (HOME, "tmp"):
-            with contextlib.suppress(FileExistsError):  # whatever an agent made of it
-                (self._folder / name).mkdir(parents=True)
-        if os.getuid() == _user()[0]:
-            return
-        kept = set(seen_by_git(self._folder))
-        _give(self._folder)
-        for parent, folders, files, directory in os.fwalk(self._folder, follow_symlinks=False):
-            folders[:] = [name for name in folders if Path(parent, name) not in kept]
-            for name in (*folders, *files):
-                _give(name, directory)
-        if self._gateway:
-            _give(self._gateway)
+        """Make what the container may write the container's user's, where the worker is another."""
+        for folder in (self._folder / name for name in WRITABLE):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.getuid() == _user()[0]:
+                continue
+            _give(folder)
+            for _, folders, files, directory in os.fwalk(folder, follow_symlinks=False):
+                for name in (*folders, *files):
+                    _give(name, directory)
+        for path in (self._gateway, *self._way_out()) if self._gateway else ():
+            _give(path)
 
 
 async def check_image(image: str) -> None:

@@ -7,12 +7,16 @@ import sys
 from asyncio.subprocess import Process
 from pathlib import Path
 
+from devtasks.execution.limits import ResourceLimits
 from devtasks.execution.supervised import SUPERVISOR, SupervisedRuntime
 from devtasks.forkserver.client import CannotFork, ForkedProcess, fork
 from devtasks.processes import kill_at_home, kill_tree
 
 HOME = "home"
 """The folder below the run's that is HOME for all that runs there."""
+
+WRITABLE = (HOME, "conversations", "scratch", "tmp", "workspace")
+"""The folders below the run's that a sandbox lets write to; the trusted git dir and the log are not among them."""
 
 FORKED_SUPERVISOR = f"{SUPERVISOR}:forked"
 """What a preloaded server's children run."""
@@ -40,8 +44,15 @@ class LocalRuntime(SupervisedRuntime):
     isolation = "local"
     python = Path(sys.executable)
 
-    def __init__(self, folder: Path, *, server: Path | None = None) -> None:
-        super().__init__(folder)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limits: ResourceLimits | None = None,
+        gateway: Path | None = None,
+        server: Path | None = None,
+    ) -> None:
+        super().__init__(folder, limits=limits, gateway=gateway)
         self._server = server
 
     async def _start(self, jobs: int, log: int) -> Process | ForkedProcess:

@@ -2,10 +2,22 @@
 
 import asyncio
 import contextlib
+import os
 import socket
+from collections.abc import Generator
 from pathlib import Path
 
 CHUNK = 65_536
+
+
+@contextlib.contextmanager
+def short_address(path: Path) -> Generator[str]:
+    """Yield an address of a Unix socket's path, which itself may be longer than the 107 bytes that Linux allows."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def listen() -> socket.socket:
@@ -21,7 +33,8 @@ def serve(listener: socket.socket, gateway: Path) -> None:
 async def _serve(listener: socket.socket, gateway: Path) -> None:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(OSError):
-            theirs, ours = await asyncio.open_unix_connection(gateway)
+            with short_address(gateway) as address:
+                theirs, ours = await asyncio.open_unix_connection(address)
             with contextlib.closing(ours):
                 await asyncio.gather(_pump(reader, ours), _pump(theirs, writer))
 

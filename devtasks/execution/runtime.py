@@ -24,12 +24,16 @@ class Command:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended; `exit_code` is None when it was stopped, `output` the last 64 KiB of both streams."""
+    """How a command ended; `exit_code` is None when it was stopped, `output` the last 64 KiB of both streams.
+
+    `exceeded` says of what its processes used too much, where that is why they were stopped.
+    """
 
     exit_code: int | None
     output: str
     seconds: float
     timed_out: bool = False
+    exceeded: str = ""
 
 
 class CommandRunner(Protocol):
@@ -74,10 +78,11 @@ class AgentStatus(StrEnum):
     STUCK = "stuck"
     ERROR = "error"
     DEADLINE = "deadline"
+    RESOURCES = "resources"
 
 
 class AgentResult(BaseModel):
-    """The agent's end as its process reported it; `detail` names the SDK's error where there is one."""
+    """The agent's end as its process reported it; `detail` names the SDK's error, or of what too much was used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -107,6 +112,10 @@ class Runtime(CommandRunner, Protocol):
 
     async def run_agent(self, request: AgentRequest, *, deadline: float, on_event: OnEvent) -> AgentResult:
         """Run one conversation for at most `deadline` seconds; nothing it started is alive on return."""
+        ...
+
+    def show(self, folder: Path) -> None:
+        """Let the sandbox show a folder, read-only and at its own path; to be called before anything runs there."""
         ...
 
     def extend(self, seconds: float) -> None:

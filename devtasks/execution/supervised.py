@@ -9,11 +9,12 @@ import json
 import socket
 from abc import ABC, abstractmethod
 from asyncio.subprocess import Process
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from devtasks.errors import AgentCrashed
+from devtasks.execution.limits import ResourceLimits
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, Command, CommandResult, OnEvent
 from devtasks.forkserver.client import ForkedProcess
 
@@ -37,10 +38,19 @@ class _Supervisor:
 
 
 class SupervisedRuntime(ABC):
-    """Runs jobs through one supervisor process; `folder` is the run's own."""
+    """Runs jobs through one supervisor process within `limits`; `folder` is the run's own.
 
-    def __init__(self, folder: Path) -> None:
+    `gateway` is the socket, in a folder of its own, that leads to the models out of a sandbox without a network.
+    """
+
+    isolation: str
+    python: Path
+
+    def __init__(self, folder: Path, *, limits: ResourceLimits | None = None, gateway: Path | None = None) -> None:
         self._folder = folder
+        self._limits = limits or ResourceLimits()
+        self._gateway = gateway
+        self._shown: tuple[Path, ...] = ()
         self._current: _Supervisor | None = None
         self._one_job = asyncio.Lock()
         self._time: asyncio.Timeout | None = None
@@ -56,6 +66,13 @@ class SupervisedRuntime(ABC):
     @abstractmethod
     async def _clear_up(self) -> None:
         """End whatever a supervisor that was killed may have left behind."""
+
+    def _way_out(self) -> tuple[Path, ...]:
+        """Return the folder in which the gateway listens or will; shown as a folder, it shows a new socket too."""
+        if self._gateway is None:
+            return ()
+        self._gateway.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return (self._gateway.parent,)
 
     async def __aenter__(self) -> Self:
         """Start the supervisor, which imports OpenHands while the workspace is made."""
@@ -75,13 +92,19 @@ class SupervisedRuntime(ABC):
             "timeout": command.timeout,
         }
         answer = await self._do(job, command.timeout, _ignore)
-        return CommandResult(answer["exit_code"], answer["output"], answer["seconds"], answer["timed_out"])
+        fields = ("exit_code", "output", "seconds", "timed_out", "exceeded")
+        return CommandResult(**{name: answer[name] for name in fields})
 
     async def run_agent(self, request: AgentRequest, *, deadline: float, on_event: OnEvent) -> AgentResult:
         """Run one conversation for at most `deadline` seconds; raise AgentCrashed if its process died."""
+        request = request.model_copy(update={"gateway_socket": self._gateway})
         job = {"job": "agent", "request": request.model_dump(mode="json"), "deadline": deadline}
         answer = await self._do(job, deadline, on_event)
         return AgentResult.model_validate(answer["result"])
+
+    def show(self, folder: Path) -> None:
+        """Let jobs read a folder at its own path; before the first of them, because a sandbox is made for that."""
+        self._shown = (*self._shown, folder)
 
     def extend(self, seconds: float) -> None:
         """Give the job under way so many seconds more; without one nothing happens."""
@@ -105,6 +128,7 @@ class SupervisedRuntime(ABC):
             await self._clear_up()
 
     async def _do(self, job: dict[str, Any], seconds: float, on_event: OnEvent) -> dict[str, Any]:
+        job = job | {"limits": asdict(self._limits)}
         async with self._one_job:
             supervisor = await self._supervisor()
             try:

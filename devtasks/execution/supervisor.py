@@ -9,14 +9,16 @@ nothing.
 Nothing outlives a job: this process adopts orphans (Linux's child subreaper) and kills every descendant when a job
 ends, whatever session or process group it fled to. Nothing outlives the run: when standard input closes, because the
 flow closed it or was killed, everything is killed and the process leaves. Where there is no subreaper (macOS), a
-daemon that detaches itself while a job runs can escape.
+daemon that detaches itself while a job runs can escape. A job whose processes use more than its limits is killed too.
+
+With the argument `alone` it has a process namespace to itself: it then kills all of it at once, which nothing escapes,
+and no other process of its user may look into it or its conversations.
 """
 
 import contextlib
 import ctypes
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -25,37 +27,43 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 import psutil
 
+from devtasks.execution.limits import ResourceLimits, Watch, bound
 from devtasks.execution.runtime import AgentRequest, AgentResult, AgentStatus
+
+OUT_OF_TIME = "out of time"
+"""Why a job was stopped whose time was over; any other reason is a limit that was exceeded."""
 
 MAX_OUTPUT = 65_536
 """Bytes of a command's output that are kept, from its end."""
 
-MAX_FILE = 1 << 30
-"""Bytes that one file written by a job may grow to."""
+ALONE = "alone"
+"""The argument that says there is nothing but this process and what it starts in its process namespace."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.02
 
 Message = dict[str, Any]
 
 
-def main() -> None:
+def main(*, alone: bool = False) -> None:
     """Serve jobs until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the flow, which then closes our input
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE, MAX_FILE))
+    if alone:
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints goes to the log, never into the protocol
     with contextlib.suppress(KeyboardInterrupt):
-        Supervisor(Jobs(0), answers).serve()
+        Supervisor(Jobs(0), answers, alone=alone).serve()
 
 
 def forked(request: Mapping[str, Any]) -> None:
@@ -108,9 +116,11 @@ class Jobs:
 class Supervisor:
     """Runs one job after the other and lets no process outlive its job."""
 
-    def __init__(self, jobs: Jobs, answers: IO[bytes]) -> None:
+    def __init__(self, jobs: Jobs, answers: IO[bytes], *, alone: bool = False) -> None:
         self._jobs = jobs
         self._answers = answers
+        self._alone = alone
+        self._watch: Watch | None = None
         self._preload = threading.Thread(target=_preload, daemon=True)
         self._preload.start()
 
@@ -118,12 +128,15 @@ class Supervisor:
         """Answer jobs until the other side has gone."""
         while (job := self._jobs.next()) is not None:
             run = self._run_agent if job["job"] == "agent" else self._run_command
+            limits = ResourceLimits(**job["limits"])
+            bound(limits)
+            self._watch = Watch(limits, [Path.cwd()])
             try:
                 result = run(job)
             except OSError as error:
                 result = {"error": f"{type(error).__name__}: {error}"}
             finally:
-                kill_descendants()
+                self._kill()
             self._send({"type": "result", **result})
 
     def _send(self, message: Message) -> None:
@@ -142,14 +155,15 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            ended = self._wait(lambda: process.poll() is not None, started + job["timeout"])
-            kill_descendants()
+            stop = self._wait(lambda: process.poll() is not None, started + job["timeout"])
+            self._kill()
             process.wait()
             return {
-                "exit_code": process.returncode if ended else None,
+                "exit_code": None if stop else process.returncode,
                 "output": _tail(output),
                 "seconds": time.monotonic() - started,
-                "timed_out": not ended,
+                "timed_out": stop == OUT_OF_TIME,
+                "exceeded": "" if stop == OUT_OF_TIME else stop,
             }
 
     def _run_agent(self, job: Message) -> Message:
@@ -161,34 +175,44 @@ class Supervisor:
             pid = os.fork()
             if pid == 0:
                 _converse(request, self._answers, results)
-            status: list[int] = []
+            codes: list[int] = []
 
             def ended() -> bool:
                 done, code = os.waitpid(pid, os.WNOHANG)
                 if done:
-                    status.append(code)
+                    codes.append(code)
                 return bool(done)
 
-            if not self._wait(ended, started + job["deadline"]):
-                kill_descendants()
-                stopped = AgentResult(status=AgentStatus.DEADLINE, seconds=time.monotonic() - started)
+            if stop := self._wait(ended, started + job["deadline"]):
+                self._kill()
+                status, detail = (AgentStatus.DEADLINE, "") if stop == OUT_OF_TIME else (AgentStatus.RESOURCES, stop)
+                stopped = AgentResult(status=status, detail=detail, seconds=time.monotonic() - started)
                 return {"result": stopped.model_dump(mode="json")}
-            kill_descendants()
+            self._kill()
             results.seek(0)
             if line := results.readline():
                 return {"result": json.loads(line)}
-        return {"error": f"the agent's process ended with {_ending(status[0])} and no result"}
+        return {"error": f"the agent's process ended with {_ending(codes[0])} and no result"}
 
-    def _wait(self, done: Any, deadline: float) -> bool:
+    def _wait(self, done: Any, deadline: float) -> str:
+        """Wait for the job's end; return why it is to be stopped before, empty where it is not."""
         while not done():
             self._jobs.poll(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
             if self._jobs.closed:
-                kill_descendants()
+                self._kill()
                 raise SystemExit(0)
             deadline += self._jobs.extended()
             if time.monotonic() >= deadline:
-                return False
-        return True
+                return OUT_OF_TIME
+            if self._watch and (exceeded := self._watch.exceeded()):
+                return exceeded
+        return ""
+
+    def _kill(self) -> None:
+        if self._alone:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+        kill_descendants()
 
 
 def in_front(environment: Mapping[str, str]) -> dict[str, str]:
@@ -282,4 +306,4 @@ def _ending(status: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(alone=ALONE in sys.argv)

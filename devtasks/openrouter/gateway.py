@@ -1,4 +1,4 @@
-"""The per-run LLM gateway: an OpenRouter-shaped API on loopback that alone holds the key.
+"""The per-run LLM gateway: an OpenRouter-shaped API on loopback, and on a Unix socket, that alone holds the key.
 
 The agent gets the gateway's address and a random token, which opens `/chat/completions` and `/models` for as long as
 the run lasts; every call goes its way through `calls`. Failed calls are typed (`answers.Refusal`), so nothing
@@ -9,12 +9,15 @@ import asyncio
 import hmac
 import logging
 import secrets
+import socket
+import stat
 from pathlib import Path
 from typing import Any, Self, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from devtasks.execution.relay import short_address
 from devtasks.openrouter import jsontext
 from devtasks.openrouter.answers import Json, Refusal
 from devtasks.openrouter.calls import Calls
@@ -49,15 +52,18 @@ logger.addFilter(_is_readable)
 
 
 class Gateway(Calls):
-    """Serves one run's agent with the run's calls, on `socket` too; `async with` starts and stops it."""
+    """Serves one run's agent with the run's calls; `async with` starts and stops it.
+
+    With `socket` it listens on that Unix socket too, which only its own user may open.
+    """
 
     _runner: web.AppRunner | None = None
     _port = 0
     _token = ""
 
-    def __init__(self, *, socket: Path | None = None, **run: Any) -> None:
-        super().__init__(**run)
-        self._socket = socket
+    def __init__(self, *, socket: Path | None = None, **calls: Any) -> None:
+        super().__init__(**calls)
+        self.socket = socket
 
     @property
     def base_url(self) -> str:
@@ -83,14 +89,15 @@ class Gateway(Calls):
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self._port = cast("tuple[str, int]", self._runner.addresses[0])[1]
-        if self._socket:
-            await web.UnixSite(self._runner, self._socket).start()
-            self._socket.chmod(0o600)
+        if self.socket:
+            await web.SockSite(self._runner, _listen(self.socket)).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._runner:
             await self._runner.cleanup()
+        if self.socket:
+            self.socket.unlink(missing_ok=True)
         await self.settled()
 
     @web.middleware
@@ -113,6 +120,17 @@ class Gateway(Calls):
         if isinstance(answer, Refusal):
             return _error(answer)
         return web.Response(body=answer.content, content_type="application/json")
+
+
+def _listen(path: Path) -> socket.socket:
+    """Return a socket bound to a path, in place of one that a killed process left there."""
+    path.parent.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX)
+    with short_address(path) as address:
+        bound.bind(address)
+    path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    return bound
 
 
 async def _read(request: web.Request) -> Json | Refusal:

@@ -1,5 +1,6 @@
 """The workspace itself: made, brought back to its base commit, read and removed."""
 
+import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ class Workspace:
     @property
     def borrowed_objects(self) -> Path:
         """The object folder that git in the workspace reads; a sandbox shows it read-only at the same path."""
-        return Path((self.git_dir / _ALTERNATES).read_text(errors="surrogateescape").removesuffix("\n"))
+        return _alternates(self.git_dir / "objects")[0]
 
     @property
     def git(self) -> Git:
@@ -57,9 +58,8 @@ def prepare(task: DevTask, folder: Path, repositories: Path | None = None) -> Wo
     check_form(task)
     folder = folder.absolute()
     with _disk_errors("the workspace cannot be made"):
-        for name in (_WORKSPACE, _TRUSTED):
-            removal.remove(folder / name)
-        (folder / _WORKSPACE).mkdir(parents=True)
+        removal.remove(folder / _TRUSTED)
+        _empty(folder / _WORKSPACE)
         if is_url(task.repository):
             with cached_source(task.repository, task.base_ref, repositories or folder / _REPOSITORIES) as cached:
                 workspace = _make(task, folder, task.repository, cached.path, cached.ref)
@@ -77,28 +77,27 @@ def reset(workspace: Workspace, tree: str | None = None) -> None:
     The folder itself stays the same one, so that a mount of it stays valid.
     """
     with _disk_errors("the workspace cannot be reset"):
-        if workspace.path.is_symlink() or not workspace.path.is_dir():
-            workspace.path.unlink(missing_ok=True)
-            workspace.path.mkdir()
-        removal.unlock(workspace.path)
-        for child in workspace.path.iterdir():
-            removal.remove(child)
+        _empty(workspace.path)
         _check_out(workspace)
         if tree:
             workspace.git.run("read-tree", "--reset", "-u", tree)
 
 
 def seen_by_git(folder: Path) -> tuple[Path, ...]:
-    """Return what a sandbox shows read-only: the git dirs beside the workspace, and the objects it borrows."""
-    found = [path for name in (_TRUSTED, _SOURCE) if (path := folder.absolute() / name).is_dir()]
-    borrowing = [folder / _TRUSTED / "objects"]
-    for objects in borrowing:
-        with suppress(OSError):
-            lines = (objects / "info/alternates").read_text(errors="surrogateescape").splitlines()
-            # A relative line is one of the user's own, below a repository that borrows itself.
-            borrowing += (path for line in lines if (path := (objects / line).resolve()) not in borrowing)
-    outside = (path for path in borrowing[1:] if not any(path.is_relative_to(each) for each in found))
-    return (*found, *outside)
+    """Return what a sandbox shows read-only, at the same paths, none before the workspace is made.
+
+    That is the trusted git dir, which lies beside the workspace, and the object folders that the workspace lives on,
+    those they borrow from themselves too.
+    """
+    trusted = folder.absolute() / _TRUSTED
+    found = {trusted: None} if trusted.is_dir() else {}
+    ahead = _alternates(trusted / "objects")
+    while ahead:
+        objects = ahead.pop()
+        if objects not in found and objects.is_dir():
+            found[objects] = None
+            ahead += _alternates(objects)
+    return tuple(found)
 
 
 def remove(workspace: Workspace | Path) -> None:
@@ -134,6 +133,26 @@ def _make(task: DevTask, folder: Path, repository: str, source: Path, ref: str) 
     workspace = Workspace(folder / _WORKSPACE, folder / _TRUSTED, repository, resolve(task, source, ref), folder)
     _make_trusted(workspace, source)
     return workspace
+
+
+def _empty(folder: Path) -> None:
+    """Make a folder empty, which stays the same one where it is there."""
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+        folder.mkdir(parents=True)
+    removal.unlock(folder)
+    for child in folder.iterdir():
+        removal.remove(child)
+
+
+def _alternates(objects: Path) -> list[Path]:
+    """Return the object folders that an object folder names as its alternates."""
+    try:
+        lines = (objects / "info/alternates").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    named = (line for line in lines if line and not line.startswith("#"))
+    return [Path(os.path.normpath(objects / line)) for line in named]  # as git reads them: relative to the folder
 
 
 def _make_trusted(workspace: Workspace, source: Path) -> None:

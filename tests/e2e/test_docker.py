@@ -4,8 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from docker_engine import require_docker
 from harness import Up, example_repository, simulating
+from sandboxes import require_docker
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
 
@@ -21,10 +21,6 @@ def test_a_task_that_asks_for_docker_is_accepted_and_says_where_it_ran(up: Up, t
     report = json.loads(done.stdout)
     assert (report["state"], report["isolation"], report["simulated"]) == ("Accepted", "docker", True)
     assert [each["outcome"] for each in report["attempts"]] == ["rejected", "rejected", "accepted"]
-    assert {each["isolation"] for each in up_metrics(report)} <= {"docker"}
+    assert {each["isolation"] for each in report["attempts"]} == {"docker"}
     left = subprocess.run(["docker", "ps", "-aq", "--filter", "label=devtasks.run"], capture_output=True, check=True)
     assert left.stdout == b""
-
-
-def test_a_task_whose_image_is_missing_fails_before_a_model_is_called(up: Up, tmp_path: Path) -> None:
-    require_docker()

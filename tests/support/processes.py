@@ -23,7 +23,7 @@ def supervisors(folder: Path) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in (*alive("devtasks.execution.supervisor"), *alive("forkserver/server.py")):
         with contextlib.suppress(psutil.Error):
-            if Path(process.cwd()) == folder:
+            if Path(process.cwd()) == folder and process.name() != "bwrap":
                 found.append(process)
     return found
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker_engine import require_docker
 from processes import alive, supervisors
+from sandboxes import require_bubblewrap, require_docker
 
 from deployments.prefork.servers import Server
 from deployments.prefork.worker import preloads
+from devtasks.execution.bubblewrap import BubblewrapRuntime
 from devtasks.execution.docker import DockerRuntime
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Command, CommandResult
@@ -40,13 +41,18 @@ class Stage:
     @property
     def gateway(self) -> Path | None:
         """Where the gateway has to listen for the agent to reach it; None where a port will do."""
-        return gateway_of(self.folder) if isinstance(self.runtime, DockerRuntime) else None
+        return gateway_of(self.folder) if isinstance(self.runtime, DockerRuntime | BubblewrapRuntime) else None
 
     def play[T](self, act: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(act)
 
     def run(self, *argv: str, timeout: float = 60, **env: str) -> CommandResult:
-        return self.play(self.runtime.run(Command(argv, self.folder, timeout, env)))
+        return self.play(self.runtime.run(Command(argv, self.workspace, timeout, env)))
+
+    @property
+    def workspace(self) -> Path:
+        """Where commands are run."""
+        return self.folder / "workspace"
 
 
 @pytest.fixture(scope="session")
@@ -61,30 +67,33 @@ def agents() -> Iterator[Path]:
 
 RUNTIMES: dict[str, Callable[[Path], SupervisedRuntime]] = {
     "local": LocalRuntime,
+    "bubblewrap": lambda folder: BubblewrapRuntime(folder, gateway=gateway_of(folder)),
     "docker": lambda folder: DockerRuntime(folder, gateway=gateway_of(folder)),
 }
+SANDBOXES = {"bubblewrap": require_bubblewrap, "docker": require_docker}
 
 
 def gateway_of(folder: Path) -> Path:
-    return folder / "gateway"
+    return folder / "gateway" / "socket"
 
 
 @pytest.fixture(params=RUNTIMES)
 def new_runtime(request: pytest.FixtureRequest) -> Callable[[Path], SupervisedRuntime]:
-    """How a runtime of either kind is made."""
-    if request.param == "docker":
-        require_docker()
+    """How a runtime of each kind is made."""
+    if request.param in SANDBOXES:
+        SANDBOXES[request.param]()
     return RUNTIMES[request.param]
 
 
-@pytest.fixture(scope="module", params=["spawned", "forked", "docker"])
+@pytest.fixture(scope="module", params=["spawned", "forked", *SANDBOXES])
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The local runtime with a supervisor of either origin, and the docker runtime."""
-    if request.param == "docker":
-        require_docker()
+    """The local runtime with a supervisor of either origin and in bubblewrap, and the docker runtime."""
+    if request.param in SANDBOXES:
+        SANDBOXES[request.param]()
     server: Path | None = request.getfixturevalue("agents") if request.param == "forked" else None
     folder = tmp_path_factory.mktemp("run")
-    runtime = RUNTIMES["docker"](folder) if request.param == "docker" else LocalRuntime(folder, server=server)
+    (folder / "workspace").mkdir()
+    runtime = RUNTIMES[request.param](folder) if request.param in SANDBOXES else LocalRuntime(folder, server=server)
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         for name in ("OPENROUTER_API_KEY", "PREFECT_API_AUTH_STRING", "GITHUB_TOKEN", "PYTHONPATH", "DEVTASKS_HOME"):
             patch.setenv(name, "never-to-be-seen")

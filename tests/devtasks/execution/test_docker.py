@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from docker_engine import require_docker
 from harness import git
 from processes import until
+from sandboxes import require_docker
 
 from devtasks import workspace
 from devtasks.errors import AgentCrashed, InvalidInput, ServiceUnreachable
-from devtasks.execution.docker import ContainerLimits, DockerRuntime, check_image, remove_containers
+from devtasks.execution.docker import DockerRuntime, check_image, remove_containers
 from devtasks.execution.image import default_image
+from devtasks.execution.limits import ResourceLimits
 from devtasks.execution.runtime import Command, CommandResult
 from devtasks.task import DevTask
 
@@ -67,7 +68,7 @@ def containers(folder: Path) -> str:
 
 def test_a_container_reaches_nothing_but_the_run_and_may_use_what_it_was_given(tmp_path: Path) -> None:
     look = LOOK.replace("TESTS", repr(str(Path(__file__))))
-    result = run(tmp_path, "python", "-c", look, limits=ContainerLimits(memory_mb=700, processes=77))
+    result = run(tmp_path, "python", "-c", look, limits=ResourceLimits(memory_mb=700, processes=77))
     seen = json.loads(result.output)
     assert seen.pop("uid") != 0
     assert seen == {
@@ -89,13 +90,13 @@ def test_what_a_container_takes_too_much_of_is_refused_it_and_the_next_command_r
     forks = "import os, time\nfor _ in range(500):\n if os.fork() == 0: time.sleep(60)"
 
     async def act() -> list[CommandResult]:
-        limits = ContainerLimits(memory_mb=512, processes=64)
+        limits = ResourceLimits(memory_mb=512, processes=64)
         async with DockerRuntime(tmp_path, limits=limits) as runtime:
             codes = (("python", "-c", hog), ("python", "-c", forks), ("echo", "on"))
             return [await runtime.run(Command(argv, tmp_path, 60)) for argv in codes]
 
     memory, processes, after = asyncio.run(act())
-    assert memory.exit_code == -9
+    assert memory.exit_code != 0
     assert "BlockingIOError" in processes.output
     assert after.output == "on\n"
 
@@ -126,13 +127,12 @@ def test_git_works_on_the_borrowed_objects_and_neither_they_nor_our_git_dir_can_
         cd {prepared.path} && git log --format=%s && git show HEAD:a.py && git show HEAD:b.py
         echo more >> a.py && git -c user.name=x -c user.email=x@y commit -qam mine && git log --format=%s -1
         touch {objects}/x || echo refused
-        touch {prepared.git_dir}/config || echo refused
-        mv {prepared.git_dir} {prepared.git_dir}2 || echo refused
+        ls {prepared.git_dir} || echo refused
         ls {objects.parent.parent} | wc -l
     """
     lines = run(prepared.folder, "sh", "-c", script).output.splitlines()
     said = [line for line in lines if ": " not in line]
-    assert said == ["second", "first", "a = 1", "b = 2", "mine", "refused", "refused", "refused", "0"]
+    assert said == ["second", "first", "a = 1", "b = 2", "mine", "refused", "refused", "0"]
     assert [change.path for change in workspace.diff(prepared).changes] == ["a.py"]
 
 
@@ -149,7 +149,8 @@ def test_of_a_repository_only_its_objects_are_shown(prepared: workspace.Workspac
 def test_a_run_s_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    assert run(folder, "sh", "-c", "echo in > there && cat there").output == "in\n"
+    assert run(folder, "sh", "-c", "cd workspace && echo in > there && cat there").output == "in\n"
+    assert (folder / "workspace" / "there").exists()
 
 
 def test_a_container_that_was_left_behind_is_removed_and_another_s_is_not(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ asyncio.run(main())
 
 def test_what_docker_says_of_a_container_it_cannot_start_is_told(tmp_path: Path) -> None:
     with pytest.raises(AgentCrashed, match=r"the agent's supervisor .*: docker: .*memory"):
-        run(tmp_path, "true", limits=ContainerLimits(memory_mb=1))
+        run(tmp_path, "true", limits=ResourceLimits(memory_mb=1))
 
 
 def foreign_image(label: str) -> str:

@@ -1,4 +1,4 @@
-"""What every runtime does with its jobs: the same tests over the local one and the docker one."""
+"""What every runtime does with its jobs: the same tests over each of them."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ def test_the_environment_is_scrubbed(stage: Any) -> None:
     assert environment["PATH"].split(os.pathsep)[0] == str(stage.runtime.python.parent)
     known = {"PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "GIVEN", "PYTHONUTF8", "GIT_CEILING_DIRECTORIES"}
     libraries = {"NO_COLOR", "LITELLM_LOCAL_MODEL_COST_MAP", "LOG_AUTO_CONFIG", "OPENHANDS_SUPPRESS_BANNER"}
-    known |= {"USER", "HOSTNAME"} if stage.runtime.isolation == "docker" else set()
+    known |= {"docker": {"USER", "HOSTNAME"}, "local+bubblewrap": {"PWD"}}.get(stage.runtime.isolation, set())
     set_by_them = {name for name in environment if name.startswith(("LC_", "LITELLM_", "TIKTOKEN_", "KMP_"))}
     assert set(environment) <= known | libraries | set_by_them
 
@@ -55,7 +55,7 @@ def test_home_and_temporary_files_lie_in_the_run_s_folder(stage: Any) -> None:
 def test_a_command_s_end_and_both_its_streams_are_told(stage: Any) -> None:
     result = stage.run("sh", "-c", "echo out; echo err >&2; pwd; exit 3")
     assert (result.exit_code, result.timed_out) == (3, False)
-    assert result.output == f"out\nerr\n{stage.folder}\n"
+    assert result.output == f"out\nerr\n{stage.workspace}\n"
     assert result.seconds > 0
 
 
@@ -84,7 +84,7 @@ def test_a_file_cannot_grow_without_bound(stage: Any) -> None:
 
 def test_commands_take_turns(stage: Any) -> None:
     async def both() -> list[Any]:
-        commands = (Command(("echo", word), stage.folder, 60) for word in ("one", "two"))
+        commands = (Command(("echo", word), stage.workspace, 60) for word in ("one", "two"))
         return await asyncio.gather(*(stage.runtime.run(command) for command in commands))
 
     assert [result.output for result in stage.play(both())] == ["one\n", "two\n"]
@@ -102,7 +102,7 @@ def test_a_command_out_of_time_is_killed_with_all_it_started(stage: Any, mark: s
     code = f"{DAEMON}\nopen('started', 'w').close(); import time; time.sleep(float(sys.argv[1]))"
     result = stage.run(str(stage.runtime.python), "-c", code, mark, timeout=3)
     assert (result.exit_code, result.timed_out) == (None, True)
-    assert (stage.folder / "started").exists(), "the daemon was there"
+    assert (stage.workspace / "started").exists(), "the daemon was there"
     assert alive(mark) == []
 
 
@@ -114,18 +114,20 @@ def test_a_program_that_does_not_exist_is_named_and_the_next_command_runs(stage:
 
 def test_a_job_that_waited_for_something_gets_its_time_back(new_runtime: NewRuntime, tmp_path: Path) -> None:
     async def act() -> tuple[CommandResult, CommandResult]:
+        folder = tmp_path / "workspace"
+        folder.mkdir()
         async with new_runtime(tmp_path) as runtime:
-            go = tmp_path / "go"
+            go = folder / "go"
             script = "touch started; until [ -e go ]; do sleep 0.05; done"
-            job = asyncio.create_task(runtime.run(Command(("sh", "-c", script), tmp_path, 4)))
-            await until_async((tmp_path / "started").exists)
+            job = asyncio.create_task(runtime.run(Command(("sh", "-c", script), folder, 4)))
+            await until_async((folder / "started").exists)
             runtime.extend(600)
             await asyncio.sleep(4)  # its own time is over then, whatever the machine's speed
             go.touch()
             extended = await job
             runtime.extend(600)  # nothing is under way
             go.unlink()
-            return extended, await runtime.run(Command(("sh", "-c", script), tmp_path, 0.5))
+            return extended, await runtime.run(Command(("sh", "-c", script), folder, 0.5))
 
     extended, other = asyncio.run(act())
     assert (extended.exit_code, extended.timed_out) == (0, False)
@@ -199,6 +201,7 @@ def test_a_supervisor_that_died_between_two_commands_is_replaced(new_runtime: Ne
 FLOW = """
 import asyncio, sys
 from pathlib import Path
+from devtasks.execution.bubblewrap import BubblewrapRuntime
 from devtasks.execution.docker import DockerRuntime
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Command, CommandResult

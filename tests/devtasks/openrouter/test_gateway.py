@@ -2,10 +2,12 @@ import asyncio
 import json
 import logging
 import socket
+import stat
 import statistics
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx

@@ -1,4 +1,4 @@
-"""Whether tests can run containers here."""
+"""Whether tests can run sandboxes here."""
 
 import asyncio
 from functools import cache
@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 
 from devtasks.errors import DevtasksError
+from devtasks.execution import bubblewrap
 from devtasks.execution.docker import check_image
 from devtasks.execution.image import default_image
 
@@ -23,4 +24,10 @@ def why_not() -> str:
 def require_docker() -> None:
     """Skip the test where there is no Docker engine, or `make image` has not been run."""
     if reason := why_not():
+        pytest.skip(reason)
+
+
+def require_bubblewrap() -> None:
+    """Skip the test where bubblewrap is not installed or may not make namespaces."""
+    if reason := bubblewrap.why_not():
         pytest.skip(reason)

@@ -2,7 +2,7 @@ import pytest
 
 from blocks import OpenHandsRuntime
 from devtasks.config import OpenHandsConfig
-from tasks.run import in_docker
+from tasks.sandbox import in_docker
 
 
 @pytest.mark.parametrize(
