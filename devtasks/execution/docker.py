@@ -20,7 +20,7 @@ from typing import Any, Self
 import devtasks
 from devtasks.errors import AgentCrashed, InvalidInput, ServiceUnreachable
 from devtasks.execution.image import PYTHON, RECIPE_LABEL, SOURCE, default_image, recipe
-from devtasks.execution.limits import ResourceLimits
+from devtasks.execution.limits import TASKS_PER_PROCESS, ResourceLimits
 from devtasks.execution.local import CONSTANTS, HOME, WRITABLE
 from devtasks.execution.runtime import AgentRequest, AgentResult, Command, CommandResult, OnEvent
 from devtasks.execution.supervised import SUPERVISOR, SupervisedRuntime
@@ -132,7 +132,7 @@ class DockerRuntime(SupervisedRuntime):
             "memory": memory,
             "memory-swap": memory,
             "cpus": f"{min(limits.cpus, os.cpu_count() or 1):g}",
-            "pids-limit": str(limits.processes),
+            "pids-limit": str(TASKS_PER_PROCESS * limits.processes),
             "tmpfs": f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={TEMPORARY_MB}m",  # noqa: S108
         }
         settings = [f"--{name}={value}" for name, value in options.items()]

@@ -22,7 +22,7 @@ MAX_OPEN_FILES = 4_096
 """Files that one process may have open."""
 
 TASKS_PER_PROCESS = 4
-"""Threads count as processes to the kernel but not to the watch: its bound is so many times wider."""
+"""Threads count as processes to the kernel and to a container, not to the watch: their bound is so many times wider."""
 
 LOOK_SECONDS = 0.2
 """How often processes are looked at."""

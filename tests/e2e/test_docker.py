@@ -20,7 +20,6 @@ def test_a_task_that_asks_for_docker_is_accepted_and_says_where_it_ran(up: Up, t
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert (report["state"], report["isolation"], report["simulated"]) == ("Accepted", "docker", True)
-    assert [each["outcome"] for each in report["attempts"]] == ["rejected", "rejected", "accepted"]
     assert {each["isolation"] for each in report["attempts"]} == {"docker"}
     left = subprocess.run(["docker", "ps", "-aq", "--filter", "label=devtasks.run"], capture_output=True, check=True)
     assert left.stdout == b""

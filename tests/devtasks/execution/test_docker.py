@@ -79,7 +79,7 @@ def test_a_container_reaches_nothing_but_the_run_and_may_use_what_it_was_given(t
         "capabilities": ["", "", "", ""],
         "no_new_privileges": "1",
         "memory": 700 << 20,
-        "processes": 77,
+        "processes": 4 * 77,
         "devices": [],
         "tests": False,
     }
@@ -90,14 +90,14 @@ def test_what_a_container_takes_too_much_of_is_refused_it_and_the_next_command_r
     forks = "import os, time\nfor _ in range(500):\n if os.fork() == 0: time.sleep(60)"
 
     async def act() -> list[CommandResult]:
-        limits = ResourceLimits(memory_mb=512, processes=64)
+        limits = ResourceLimits(memory_mb=512, processes=16)
         async with DockerRuntime(tmp_path, limits=limits) as runtime:
             codes = (("python", "-c", hog), ("python", "-c", forks), ("echo", "on"))
             return [await runtime.run(Command(argv, tmp_path, 60)) for argv in codes]
 
     memory, processes, after = asyncio.run(act())
     assert memory.exit_code != 0
-    assert "BlockingIOError" in processes.output
+    assert "where 16 are allowed" in processes.exceeded
     assert after.output == "on\n"
 
 

@@ -29,7 +29,7 @@ def test_what_is_said_on_either_side_reaches_the_other_and_an_end_is_passed_on(t
 
     async def main(port: int) -> list[bytes]:
         async with await asyncio.start_unix_server(shout, tmp_path / "gateway.sock"), asyncio.timeout(10):
-            return await asyncio.gather(say(port, b"hello"), say(port, b"x" * 500_000))
+            return list(await asyncio.gather(say(port, b"hello"), say(port, b"x" * 500_000)))
 
     with relayed_to(tmp_path / "gateway.sock") as port:
         assert asyncio.run(main(port)) == [b"HELLO", b"X" * 500_000]
