@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pathlib import Path
 
 import psutil
 
@@ -29,6 +30,8 @@ LOOK_SECONDS = 0.2
 
 DISK_LOOK_SECONDS = 1.0
 """How often the disk is looked at, at most; and never for more than a tenth of the time."""
+
+CGROUP = Path("/sys/fs/cgroup")
 
 _MB = 1 << 20
 
@@ -77,11 +80,14 @@ class Watch:
         self._folders = tuple(folders)
         self._now = now
         self._look_at = self._disk_at = now()
+        self._kills = _kernel_kills()
 
     def exceeded(self) -> str:
         """Return which limit is exceeded and by what, in words; empty while none is, or where it is not yet time."""
         if self._now() < self._look_at:
             return ""
+        if killed := self.killed():
+            return killed
         processes = list(_alive(psutil.Process().children(recursive=True)))
         found = self._beyond("processes", len(processes), self._limits.processes)
         if not found:
@@ -95,8 +101,25 @@ class Watch:
         self._look_at = self._now() + LOOK_SECONDS
         return found
 
+    def killed(self) -> str:
+        """Return, in words, that the kernel has killed a process of this container for its memory; else nothing."""
+        if _kernel_kills() == self._kills:
+            return ""
+        return f"memory: more than the {self._limits.memory_mb} MiB that are allowed"
+
     def _beyond(self, name: str, used: int, allowed: int, unit: str = "") -> str:
         return f"{name}: {used}{unit} where {allowed} are allowed" if used > allowed else ""
+
+
+def _kernel_kills() -> int:
+    """Return how many processes of this container the kernel has killed for its memory; 0 outside of one."""
+    if os.getpid() != 1:
+        return 0
+    for name in ("memory.events", "memory/memory.oom_control"):  # of cgroup versions 2 and 1
+        with contextlib.suppress(OSError):
+            lines = (CGROUP / name).read_text().splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return 0
 
 
 def _alive(processes: Iterable[psutil.Process]) -> Iterator[psutil.Process]:

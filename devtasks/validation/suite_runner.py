@@ -110,6 +110,8 @@ class SuiteRunner:
         result = await self._project_python(*self._coverage_run(data), "--append", *arguments)
         if result.exit_code == 0:
             return None
+        if result.exceeded:
+            return f"the import used too much: {result.exceeded}"
         if result.timed_out:
             return f"the import had not ended after {self.seconds:g} s"
         return next((line for line in reversed(result.output.splitlines()) if line.strip()), "the process died")
@@ -154,6 +156,8 @@ class SuiteRunner:
     def _run_problem(self, result: CommandResult, cases: tuple[Case, ...] | None) -> str | None:
         if result.timed_out:
             return f"did not end within {self.seconds:g} s: a test, or code it calls, loops or waits"
+        if result.exceeded:
+            return f"was stopped, as it used too much: {result.exceeded}"
         if cases is None:
             return f"wrote no report (exit code {result.exit_code}): os._exit, a crash or a wrong option ended it"
         expected = (1, 2) if any(case.bad for case in cases) else (0,) if cases else (_NOTHING_COLLECTED,)
@@ -164,6 +168,8 @@ class SuiteRunner:
     def _collection_problem(self, result: CommandResult, nodeids: tuple[str, ...]) -> str | None:
         if result.timed_out:
             return f"importing the tests did not end within {self.seconds:g} s: code at module level loops or waits"
+        if result.exceeded:
+            return f"importing the tests was stopped, as it used too much: {result.exceeded}"
         if result.exit_code == _NOTHING_COLLECTED:
             return "it finds no test: name the functions test_* (or methods test_* of a class Test*)"
         if result.exit_code != 0:

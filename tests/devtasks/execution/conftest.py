@@ -65,10 +65,10 @@ def agents() -> Iterator[Path]:
         runner.run(server.process.wait())
 
 
-RUNTIMES: dict[str, Callable[[Path], SupervisedRuntime]] = {
+RUNTIMES: dict[str, Callable[..., SupervisedRuntime]] = {
     "local": LocalRuntime,
-    "bubblewrap": lambda folder: BubblewrapRuntime(folder, gateway=gateway_of(folder)),
-    "docker": lambda folder: DockerRuntime(folder, gateway=gateway_of(folder)),
+    "bubblewrap": lambda folder, **given: BubblewrapRuntime(folder, gateway=gateway_of(folder), **given),
+    "docker": lambda folder, **given: DockerRuntime(folder, gateway=gateway_of(folder), **given),
 }
 SANDBOXES = {"bubblewrap": require_bubblewrap, "docker": require_docker}
 
@@ -78,7 +78,7 @@ def gateway_of(folder: Path) -> Path:
 
 
 @pytest.fixture(params=RUNTIMES)
-def new_runtime(request: pytest.FixtureRequest) -> Callable[[Path], SupervisedRuntime]:
+def new_runtime(request: pytest.FixtureRequest) -> Callable[..., SupervisedRuntime]:
     """How a runtime of each kind is made."""
     if request.param in SANDBOXES:
         SANDBOXES[request.param]()
