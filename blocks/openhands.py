@@ -18,6 +18,7 @@ class OpenHandsRuntime(Block):
         max_disk_mb: The most disk (MiB) a task may fill.
         max_cpus: The processors a run's container may use.
         max_seconds: The longest a task may take, whatever it asks for.
+        max_silence_seconds: The longest an agent may tell of no event.
         max_llm_calls: The most calls to a model a task may make, whatever it asks for.
         max_output_tokens: The most tokens of one answer.
         keep_prompts: Whether a run's folder keeps the messages sent to the agent.
@@ -74,6 +75,13 @@ class OpenHandsRuntime(Block):
     )
     max_seconds: float = Field(
         default=3_600, gt=0, le=86_400, title="Max seconds", description="The longest any task's agents may run."
+    )
+    max_silence_seconds: float = Field(
+        default=600,
+        ge=1,
+        le=86_400,
+        title="Max silence",
+        description="The longest (seconds) an agent may do nothing that can be seen; one long command is nothing else.",
     )
     max_llm_calls: int = Field(
         default=200, ge=1, le=1_000, title="Max LLM calls", description="The most model calls any task may make."

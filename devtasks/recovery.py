@@ -13,6 +13,9 @@ class FailureKind(StrEnum):
 
     REJECTED = "rejected"
     STUCK = "stuck"
+    NO_TOOL_CALL = "no_tool_call"
+    EMPTY_ANSWERS = "empty_answers"
+    REPETITIVE = "repetitive"
     ITERATIONS = "iterations"
     AGENT_ERROR = "agent_error"
     INTERRUPTED = "interrupted"
@@ -39,6 +42,8 @@ class FailureKind(StrEnum):
     LIMIT_TOKENS = "limit_tokens"
     LIMIT_COST = "limit_cost"
     LIMIT_BUDGET = "limit_budget"
+    LIMIT_SILENCE = "limit_silence"
+    LIMIT_OUTPUT = "limit_output"
     LIMIT_RESOURCES = "limit_resources"
 
 
@@ -58,6 +63,9 @@ _ENDS_TASK = (Step.REJECT,)
 POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.REJECTED: (Step.REPAIR, Step.FALL_BACK),
     FailureKind.STUCK: _MODEL_FAULT,
+    FailureKind.NO_TOOL_CALL: _MODEL_FAULT,
+    FailureKind.EMPTY_ANSWERS: _MODEL_FAULT,
+    FailureKind.REPETITIVE: _MODEL_FAULT,
     FailureKind.ITERATIONS: _MODEL_FAULT,
     FailureKind.AGENT_ERROR: _MODEL_FAULT,
     FailureKind.INTERRUPTED: _ENDS_TASK,
@@ -81,6 +89,8 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.LIMIT_TOKENS: _ENDS_TASK,
     FailureKind.LIMIT_COST: _ENDS_TASK,
     FailureKind.LIMIT_BUDGET: _ENDS_TASK,
+    FailureKind.LIMIT_SILENCE: _MODEL_FAULT,
+    FailureKind.LIMIT_OUTPUT: _MODEL_FAULT,
     FailureKind.LIMIT_RESOURCES: _MODEL_FAULT,
 }
 """For each kind the step after its first, second, … occurrence with the same model; the last one repeats."""
@@ -130,6 +140,11 @@ BY_STATUS: Mapping[AgentStatus, FailureKind] = {
     AgentStatus.STUCK: FailureKind.STUCK,
     AgentStatus.ERROR: FailureKind.AGENT_ERROR,
     AgentStatus.DEADLINE: FailureKind.LIMIT_SECONDS,
+    AgentStatus.NO_TOOL_CALL: FailureKind.NO_TOOL_CALL,
+    AgentStatus.EMPTY_ANSWERS: FailureKind.EMPTY_ANSWERS,
+    AgentStatus.REPETITIVE: FailureKind.REPETITIVE,
+    AgentStatus.SILENCE: FailureKind.LIMIT_SILENCE,
+    AgentStatus.OUTPUT: FailureKind.LIMIT_OUTPUT,
     AgentStatus.RESOURCES: FailureKind.LIMIT_RESOURCES,
 }
 """What an attempt that was not accepted failed of, by the agent's end, where no model call was refused."""

@@ -76,6 +76,7 @@ async def run_openhands(run: Run, prepared: Prepared, assignment: Assignment) ->
             "PYTEST_ADDOPTS": shlex.join(own_settings(workspace.path)),
         },
         max_iterations=run.task.limits.iterations,
+        max_silence_seconds=run.settings.max_silence_seconds,
         max_input_tokens=context,
         max_output_tokens=min(run.settings.max_output_tokens, context // 4),
         native_tool_calling=models[0].supports_tools,

@@ -86,6 +86,7 @@ def describe(event: "Event") -> AgentEvent | None:
                 "tool": event.tool_name,
                 "arguments": {name: _cut_value(value) for name, value in arguments.items() if value is not None},
                 "thought": _cut(_join(content_to_str(event.thought)), MAX_TEXT),
+                "response": event.llm_response_id,
             }
         case ObservationEvent():
             text = _cut(_join(content_to_str(event.observation.to_llm_content)), MAX_TEXT)
@@ -95,7 +96,7 @@ def describe(event: "Event") -> AgentEvent | None:
             return {"type": "tool_error", "tool": event.tool_name, "text": _cut(event.error, MAX_TEXT)}
         case MessageEvent():
             text = _cut(_join(content_to_str(event.llm_message.content)), MAX_TEXT)
-            return {"type": "message", "source": event.source, "text": text}
+            return {"type": "message", "source": event.source, "text": text, "response": event.llm_response_id}
         case ConversationErrorEvent():
             return {"type": "error", "code": event.code, "text": _cut(event.detail, MAX_TEXT)}
         case _:

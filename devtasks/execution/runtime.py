@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -49,7 +49,8 @@ class AgentRequest(BaseModel):
 
     `gateway_socket` is where the gateway listens too, for a sandbox that cannot reach `base_url`. `environment` is
     added to the sandbox's own, for the agent's shell; a PATH in it comes in front of the sandbox's. `resume_message` is
-    said in place of `message` in a conversation that knows that one already, because its process was killed.
+    said in place of `message` in a conversation that knows that one already, because its process was killed. An agent
+    that tells of no event for `max_silence_seconds`, or of more than `max_output_bytes` in all, is stopped.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +65,8 @@ class AgentRequest(BaseModel):
     message: str
     resume_message: str | None = None
     max_iterations: int
+    max_silence_seconds: float = 600.0
+    max_output_bytes: int = 16 << 20
     max_input_tokens: int
     max_output_tokens: int
     native_tool_calling: bool = True
@@ -77,8 +80,20 @@ class AgentStatus(StrEnum):
     MAX_ITERATIONS = "max_iterations"
     STUCK = "stuck"
     ERROR = "error"
+    NO_TOOL_CALL = "no_tool_call"
+    EMPTY_ANSWERS = "empty_answers"
+    REPETITIVE = "repetitive"
     DEADLINE = "deadline"
+    SILENCE = "silence"
+    OUTPUT = "output"
     RESOURCES = "resources"
+
+
+class Stop(NamedTuple):
+    """Why an agent was stopped that had not ended; `detail` is for people."""
+
+    status: AgentStatus
+    detail: str = ""
 
 
 class AgentResult(BaseModel):

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from devtasks.errors import AgentCrashed
 from devtasks.execution.limits import ResourceLimits
-from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, Command, CommandResult, OnEvent
+from devtasks.execution.oversight import Oversight
+from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, Command, CommandResult, OnEvent, Stop
 from devtasks.forkserver.client import ForkedProcess
 
 MAX_LINE = 8 << 20
@@ -54,6 +55,7 @@ class SupervisedRuntime(ABC):
         self._current: _Supervisor | None = None
         self._one_job = asyncio.Lock()
         self._time: asyncio.Timeout | None = None
+        self._oversight: Oversight | None = None
 
     @abstractmethod
     async def _start(self, jobs: int, log: int) -> Process | ForkedProcess:
@@ -99,8 +101,18 @@ class SupervisedRuntime(ABC):
         """Run one conversation for at most `deadline` seconds; raise AgentCrashed if its process died."""
         request = request.model_copy(update={"gateway_socket": self._gateway})
         job = {"job": "agent", "request": request.model_dump(mode="json"), "deadline": deadline}
-        answer = await self._do(job, deadline, on_event)
-        return AgentResult.model_validate(answer["result"])
+        silence, output = request.max_silence_seconds, request.max_output_bytes
+        with Oversight(self._stop, silence=silence, output=output) as self._oversight:
+
+            def heard(event: AgentEvent) -> None:
+                on_event(event)
+                oversight.feed(event)
+
+            oversight = self._oversight
+            answer = await self._do(job, deadline, heard)
+        result = AgentResult.model_validate(answer["result"])
+        # Whoever was stopped could not say how far it had come.
+        return result if result.iterations else result.model_copy(update={"iterations": oversight.iterations})
 
     def show(self, folder: Path) -> None:
         """Let jobs read a folder at its own path; before the first of them, because a sandbox is made for that."""
@@ -110,7 +122,17 @@ class SupervisedRuntime(ABC):
         """Give the job under way so many seconds more; without one nothing happens."""
         if self._time and self._current and (when := self._time.when()) is not None:
             self._time.reschedule(when + seconds)
-            self._current.jobs.write(json.dumps({"extend": seconds}).encode() + b"\n")
+            self._tell({"extend": seconds})
+            if self._oversight:
+                self._oversight.extend(seconds)
+
+    def _stop(self, stop: Stop) -> None:
+        self._tell({"stop": stop})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        """Say something about the job under way."""
+        if self._current:
+            self._current.jobs.write(json.dumps(message).encode() + b"\n")
 
     async def close(self) -> None:
         """End the supervisor and with it every process of this run."""

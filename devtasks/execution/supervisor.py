@@ -34,10 +34,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from devtasks.execution.limits import ResourceLimits, Watch, bound
-from devtasks.execution.runtime import AgentRequest, AgentResult, AgentStatus
-
-OUT_OF_TIME = "out of time"
-"""Why a job was stopped whose time was over; any other reason is a limit that was exceeded."""
+from devtasks.execution.runtime import AgentRequest, AgentResult, AgentStatus, Stop
 
 MAX_OUTPUT = 65_536
 """Bytes of a command's output that are kept, from its end."""
@@ -89,17 +86,20 @@ class Jobs:
         while not self.closed:
             while b"\n" in self._buffer:
                 message = self._take()
-                if "extend" not in message:  # one that came when its job had ended already
+                if "job" in message:  # and not about one that had ended already
                     return message
             self.poll(None)
         return None
 
-    def extended(self) -> float:
-        """Return by how many seconds the running job's time was prolonged since the last call."""
-        seconds = 0.0
+    def told(self) -> tuple[float, Stop | None]:
+        """Return by how many seconds the running job was prolonged since the last call, and whether to stop it."""
+        seconds, stop = 0.0, None
         while b"\n" in self._buffer:
-            seconds += self._take()["extend"]
-        return seconds
+            message = self._take()
+            seconds += message.get("extend", 0.0)
+            if "stop" in message:
+                stop = Stop(AgentStatus(message["stop"][0]), message["stop"][1])
+        return seconds, stop
 
     def _take(self) -> Message:
         line, _, self._buffer = self._buffer.partition(b"\n")
@@ -120,7 +120,7 @@ class Supervisor:
         self._jobs = jobs
         self._answers = answers
         self._alone = alone
-        self._watch: Watch | None = None
+        self._watch = Watch(ResourceLimits(), ())
         self._preload = threading.Thread(target=_preload, daemon=True)
         self._preload.start()
 
@@ -163,8 +163,8 @@ class Supervisor:
                 "exit_code": None if stop else process.returncode,
                 "output": _tail(output),
                 "seconds": time.monotonic() - started,
-                "timed_out": stop == OUT_OF_TIME,
-                "exceeded": "" if stop == OUT_OF_TIME else stop,
+                "timed_out": stop is not None and stop.status is AgentStatus.DEADLINE,
+                "exceeded": stop.detail if stop else "",
             }
 
     def _run_agent(self, job: Message) -> Message:
@@ -187,8 +187,7 @@ class Supervisor:
 
             if stop := self._wait(ended, started + job["deadline"]):
                 self._kill()
-                status, detail = (AgentStatus.DEADLINE, "") if stop == OUT_OF_TIME else (AgentStatus.RESOURCES, stop)
-                stopped = AgentResult(status=status, detail=detail, seconds=time.monotonic() - started)
+                stopped = AgentResult(status=stop.status, detail=stop.detail, seconds=time.monotonic() - started)
                 return {"result": stopped.model_dump(mode="json")}
             self._kill()
             results.seek(0)
@@ -196,19 +195,22 @@ class Supervisor:
                 return {"result": json.loads(line)}
         return {"error": f"the agent's process ended with {_ending(codes[0])} and no result"}
 
-    def _wait(self, done: Any, deadline: float) -> str:
-        """Wait for the job's end; return why it is to be stopped before, empty where it is not."""
+    def _wait(self, done: Any, deadline: float) -> Stop | None:
+        """Wait for the job's end; return why it is to be stopped before, None where it is not."""
         while not done():
             self._jobs.poll(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
             if self._jobs.closed:
                 self._kill()
                 raise SystemExit(0)
-            deadline += self._jobs.extended()
+            seconds, stop = self._jobs.told()
+            deadline += seconds
+            if stop:
+                return stop
             if time.monotonic() >= deadline:
-                return OUT_OF_TIME
-            if self._watch and (exceeded := self._watch.exceeded()):
-                return exceeded
-        return self._watch.killed() if self._watch else ""
+                return Stop(AgentStatus.DEADLINE)
+            if exceeded := self._watch.exceeded():
+                return Stop(AgentStatus.RESOURCES, exceeded)
+        return Stop(AgentStatus.RESOURCES, killed) if (killed := self._watch.killed()) else None
 
     def _kill(self) -> None:
         if self._alone:

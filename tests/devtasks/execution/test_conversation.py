@@ -1,7 +1,9 @@
 """Conversations of the real agent, in the real process, with a simulated model behind the real gateway."""
 
 import asyncio
+import json
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from devtasks.simulator import Scenario, Simulator
 MODEL = "acme/coder:free"
 KEY = "the-key-nobody-may-see"
 PATIENCE = 120
+STOP_SECONDS = 5
 
 
 def shell(command: str) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class Scene:
         iterations: int = 10,
         native: bool = True,
         resume: str | None = None,
+        **limits: float,
     ) -> AgentResult:
         request = AgentRequest(
             conversation_id=self.conversation_id,
@@ -66,6 +70,7 @@ class Scene:
             max_input_tokens=131_072,
             max_output_tokens=4_096,
             native_tool_calling=native,
+            **limits,  # pyright: ignore[reportArgumentType]
         )
         return await self.stage.runtime.run_agent(request, deadline=deadline, on_event=self.events.append)
 
@@ -261,6 +266,52 @@ def test_an_agent_that_finds_no_end_is_stopped_by_its_steps(stage: Any) -> None:
         async with scene(stage, *(shell(f"echo {word}") for word in ("one", "two", "three"))) as on:
             result = await on.agent("Go on.", iterations=2)
             assert (result.status, result.iterations) == (AgentStatus.MAX_ITERATIONS, 2)
+
+    stage.play(act())
+
+
+THINK = [{"tool_calls": [{"name": "think", "arguments": {"thought": f"Hm {number}."}}]} for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("turns", "limits", "end"),
+    [
+        pytest.param(
+            [shell("echo on > on"), shell("sleep MARK")],
+            {"max_silence_seconds": 3},
+            (AgentStatus.SILENCE, 2),
+            id="silence",
+        ),
+        pytest.param(
+            [shell("echo on > on"), shell("sleep MARK & seq 9999")],
+            {"max_output_bytes": 9_999},
+            (AgentStatus.OUTPUT, 2),
+            id="output",
+        ),
+        pytest.param(
+            [shell("echo on > on; sleep MARK & date +%T.%N"), *[shell("date +%T")] * 5],
+            {},
+            (AgentStatus.STUCK, 5),
+            id="stuck",
+        ),
+        pytest.param([shell("echo on > on; sleep MARK &"), *THINK], {}, (AgentStatus.NO_TOOL_CALL, 6), id="thoughts"),
+    ],
+)
+def test_an_agent_of_no_more_use_is_stopped_at_once_with_all_it_started_and_its_work_is_kept(
+    stage: Any, mark: str, turns: list[dict[str, Any]], limits: dict[str, float], end: tuple[AgentStatus, int]
+) -> None:
+    marked = json.loads(json.dumps(turns).replace("MARK", mark))
+
+    async def act() -> None:
+        async with scene(stage, *marked, {"finish": "Done."}) as on:
+            result = await on.agent("Go.", **limits)
+            ended = time.monotonic()
+            assert (result.status, result.iterations) == end, result.detail
+            assert result.detail
+            assert alive(mark) == []
+            assert time.monotonic() - ended < STOP_SECONDS
+            assert (on.workspace / "on").read_text() == "on\n", "the partial work is there"
+            assert len(on.told("action")) >= end[1], "and so is what was told"
 
     stage.play(act())
 
