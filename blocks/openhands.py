@@ -21,6 +21,7 @@ class OpenHandsRuntime(Block):
         max_silence_seconds: The longest an agent may tell of no event.
         max_llm_calls: The most calls to a model a task may make, whatever it asks for.
         max_output_tokens: The most tokens of one answer.
+        project_guidance: Whether agents are shown the repository's own AGENTS.md, skills and microagents.
         keep_prompts: Whether a run's folder keeps the messages sent to the agent.
         author_name: The name commits are authored by.
         author_email: The address commits are authored by.
@@ -92,6 +93,11 @@ class OpenHandsRuntime(Block):
         le=65_536,
         title="Max output tokens",
         description="The most tokens of one answer; a large value makes OpenRouter refuse small balances (402).",
+    )
+    project_guidance: bool = Field(
+        default=True,
+        title="Project guidance",
+        description="Show agents the repository's own AGENTS.md, OpenHands skills and microagents.",
     )
     keep_prompts: bool = Field(
         default=False,

@@ -80,6 +80,7 @@ async def run_openhands(run: Run, prepared: Prepared, assignment: Assignment) ->
         max_input_tokens=context,
         max_output_tokens=min(run.settings.max_output_tokens, context // 4),
         native_tool_calling=models[0].supports_tools,
+        project_guidance=run.settings.project_guidance,
     )
     trajectory = run.folder.attempt(assignment.attempt) / "trajectory.jsonl"
     with trajectory.open("a") as lines:

@@ -104,7 +104,7 @@ def describe(event: "Event") -> AgentEvent | None:
 
 
 def _conversation(request: AgentRequest, on_event: Callable[["Event"], None]) -> "LocalConversation":
-    from openhands.sdk import LLM, Agent, LocalConversation, Tool
+    from openhands.sdk import LLM, Agent, AgentContext, LocalConversation, Tool
     from openhands.tools.file_editor import FileEditorTool
     from openhands.tools.terminal import TerminalTool
     from pydantic import SecretStr
@@ -128,8 +128,10 @@ def _conversation(request: AgentRequest, on_event: Callable[["Event"], None]) ->
         "env": {"INPUTRC": str(inputrc)},
     }
     tools = [Tool(name=TerminalTool.name, params=terminal), Tool(name=FileEditorTool.name)]
+    # No date, which would make every prompt another one.
+    context = AgentContext(load_project_skills=True, current_datetime=None) if request.project_guidance else None
     return LocalConversation(
-        agent=Agent(llm=llm, tools=tools),
+        agent=Agent(llm=llm, tools=tools, agent_context=context),
         workspace=str(request.workspace),
         persistence_dir=str(request.persistence_dir),
         conversation_id=UUID(request.conversation_id),

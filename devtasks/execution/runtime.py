@@ -50,7 +50,8 @@ class AgentRequest(BaseModel):
     `gateway_socket` is where the gateway listens too, for a sandbox that cannot reach `base_url`. `environment` is
     added to the sandbox's own, for the agent's shell; a PATH in it comes in front of the sandbox's. `resume_message` is
     said in place of `message` in a conversation that knows that one already, because its process was killed. An agent
-    that tells of no event for `max_silence_seconds`, or of more than `max_output_bytes` in all, is stopped.
+    that tells of no event for `max_silence_seconds`, or of more than `max_output_bytes` in all, is stopped. With
+    `project_guidance` it is shown the repository's own AGENTS.md, skills and microagents, as OpenHands does it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,7 @@ class AgentRequest(BaseModel):
     max_input_tokens: int
     max_output_tokens: int
     native_tool_calling: bool = True
+    project_guidance: bool = True
     environment: dict[str, str] = Field(default_factory=dict[str, str])
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from gateways import gateway_to
@@ -27,6 +27,8 @@ MODEL = "acme/coder:free"
 KEY = "the-key-nobody-may-see"
 PATIENCE = 120
 STOP_SECONDS = 5
+WORDS = ("GIVEN", "INTEGERS", "PLURALS")
+"""Words of a repository's guidance; the simulated model can say those it was told."""
 
 
 def shell(command: str) -> dict[str, Any]:
@@ -55,6 +57,7 @@ class Scene:
         iterations: int = 10,
         native: bool = True,
         resume: str | None = None,
+        guidance: bool = True,
         **limits: float,
     ) -> AgentResult:
         request = AgentRequest(
@@ -70,6 +73,7 @@ class Scene:
             max_input_tokens=131_072,
             max_output_tokens=4_096,
             native_tool_calling=native,
+            project_guidance=guidance,
             **limits,  # pyright: ignore[reportArgumentType]
         )
         return await self.stage.runtime.run_agent(request, deadline=deadline, on_event=self.events.append)
@@ -83,7 +87,8 @@ async def scene(stage: Any, *turns: dict[str, Any], **model: Any) -> AsyncGenera
     """Open a scene with a model that says these turns."""
     (stage.folder / "workspace").mkdir(exist_ok=True)
     described = {"id": MODEL, "conversations": [{"turns": list(turns) or [{"finish": "Done."}]}]} | model
-    scenario = Scenario.model_validate({"name": "scene", "keys": [KEY], "models": [described]})
+    variables = {word: f"({word})" for word in WORDS}
+    scenario = Scenario.model_validate({"name": "scene", "keys": [KEY], "models": [described], "variables": variables})
     async with (
         Simulator(scenario) as simulator,
         gateway_to(simulator.base_url, SecretStr(KEY), MODEL, socket=stage.gateway) as gateway,
@@ -266,6 +271,42 @@ def test_an_agent_that_finds_no_end_is_stopped_by_its_steps(stage: Any) -> None:
         async with scene(stage, *(shell(f"echo {word}") for word in ("one", "two", "three"))) as on:
             result = await on.agent("Go on.", iterations=2)
             assert (result.status, result.iterations) == (AgentStatus.MAX_ITERATIONS, 2)
+
+    stage.play(act())
+
+
+GUIDANCE = {
+    "AGENTS.md": "Every test begins with a GIVEN comment.",
+    ".openhands/microagents/money.md": "---\ntriggers: [currency]\n---\nCents are INTEGERS here.",
+    ".agents/skills/naming/SKILL.md": "---\nname: naming\ndescription: How PLURALS are named.\n---\nWith an s.",
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "guidance", "shown"),
+    [
+        pytest.param("Write tests.", True, {"GIVEN", "PLURALS"}, id="always-and-skills-by-description"),
+        pytest.param("Test the currency.", True, {"GIVEN", "INTEGERS", "PLURALS"}, id="keyword-triggers"),
+        pytest.param("Test the currency.", False, set[str](), id="switched-off"),
+    ],
+)
+def test_the_repository_s_own_guidance_reaches_the_model_as_openhands_has_it(
+    stage: Any, message: str, guidance: bool, shown: set[str]
+) -> None:
+    async def act() -> None:
+        async with scene(stage, {"finish": " ".join(["Shown:", *(f"${{{word}}}" for word in sorted(shown))])}) as on:
+            for name, text in GUIDANCE.items():
+                (on.workspace / name).parent.mkdir(parents=True, exist_ok=True)
+                (on.workspace / name).write_text(text)
+            try:
+                result = await on.agent(message, guidance=guidance)
+            finally:
+                for name in GUIDANCE:
+                    (on.workspace / name).unlink()
+            assert result.final_message == " ".join(["Shown:", *sorted(shown)]), "the model's side has seen them"
+            kept = stage.folder / "conversations" / UUID(on.conversation_id).hex
+            events = "".join(file.read_text() for file in (kept / "events").iterdir())
+            assert {word for word in WORDS if word in events} == shown
 
     stage.play(act())
 
