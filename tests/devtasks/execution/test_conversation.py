@@ -277,7 +277,7 @@ def test_an_agent_that_finds_no_end_is_stopped_by_its_steps(stage: Any) -> None:
 
 GUIDANCE = {
     "AGENTS.md": "Every test begins with a GIVEN comment.",
-    ".openhands/microagents/money.md": "---\ntriggers: [currency]\n---\nCents are INTEGERS here.",
+    ".openhands/microagents/money.md": "---\ndescription: About money.\ntriggers: [currency]\n---\nCents are INTEGERS.",
     ".agents/skills/naming/SKILL.md": "---\nname: naming\ndescription: How PLURALS are named.\n---\nWith an s.",
 }
 
