@@ -62,6 +62,10 @@ bench-quota: $(READY) ## Count what eight processes on one account send in a tru
 bench-gateway: $(READY) ## Measure what the gateway and its ledger add to a call; takes three minutes
 	@.venv/bin/python benchmarks/gateway.py
 
+.PHONY: bench-execution
+bench-execution: $(READY) ## Measure what isolation costs beside a plain SDK script, and sixteen runs at once; takes minutes
+	@PYTHONPATH=tests/support .venv/bin/python benchmarks/execution.py
+
 .PHONY: bench-selection
 bench-selection: $(READY) ## Measure how well the selector learns on synthetic models, and how long a choice takes
 	@.venv/bin/python benchmarks/selection.py

@@ -96,8 +96,6 @@ class StuckDetector:
         arguments, tool = event.get("arguments"), str(event.get("tool"))
         answer.asked.append(f"{tool} {_normal(str(arguments))}")
         answer.carries_out |= arguments is not None and tool != "think"
-        if tool == "finish" and isinstance(arguments, dict):
-            text += str(arguments.get("message") or "")  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         return self._on_text(text)
 
     def _on_result(self, text: str) -> Stop | None:
