@@ -66,6 +66,10 @@ bench-gateway: $(READY) ## Measure what the gateway and its ledger add to a call
 bench-execution: $(READY) ## Measure what isolation costs beside a plain SDK script, and sixteen runs at once; takes minutes
 	@PYTHONPATH=tests/support .venv/bin/python benchmarks/execution.py
 
+.PHONY: soak-kills
+soak-kills: $(READY) ## Kill workers, agents and containers at random over 200 runs, and look what is lost or left; takes an hour
+	@PYTHONPATH=tests/support .venv/bin/python benchmarks/kills.py
+
 .PHONY: bench-selection
 bench-selection: $(READY) ## Measure how well the selector learns on synthetic models, and how long a choice takes
 	@.venv/bin/python benchmarks/selection.py

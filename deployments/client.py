@@ -19,8 +19,10 @@ from prefect.client.schemas.filters import (
     LogFilterTimestamp,
 )
 from prefect.client.schemas.objects import FlowRun, Log, StateType
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Cancelling
 
 from blocks import OpenRouterCredentials
 from devtasks.config import OpenHandsConfig
@@ -130,6 +132,15 @@ class LogReader:
             self._seen.add(log.id)
             self._newest = max(self._newest or log.timestamp, log.timestamp)
         return fresh
+
+
+async def cancel(client: PrefectClient, flow_run: FlowRun) -> None:
+    """Have a run cancelled, as the UI does it; raise InvalidInput where it has ended or the server refuses."""
+    if flow_run.state is not None and flow_run.state.is_final():
+        raise InvalidInput("task", flow_run.name, f"a task that has not ended; this one is {flow_run.state.name}")
+    result = await client.set_flow_run_state(flow_run.id, Cancelling())
+    if result.status is SetStateStatus.ABORT:
+        raise InvalidInput("task", flow_run.name, f"a task that can be cancelled: {result.details}")
 
 
 async def find_flow_run(client: PrefectClient, name: str) -> FlowRun:

@@ -275,6 +275,20 @@ def get_status(task: Annotated[str, Parameter(help="A flow run's id or name.")],
 
 
 @app.command
+def cancel(task: Annotated[str, Parameter(help="A flow run's id or name.")], /) -> int:
+    """Cancel a task: its agent and all that it started end within seconds, what it has done so far is not delivered."""
+
+    async def run() -> bool:
+        from deployments.client import cancel, find_flow_run
+
+        async with _client() as client:
+            await cancel(client, await find_flow_run(client, task))
+            return True
+
+    return 0 if until_signal(run()) else INTERRUPTED
+
+
+@app.command
 def metrics(
     *,
     simulated: Annotated[bool, Parameter(negative="", help="Sum up the simulated attempts instead.")] = False,

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import Any
 
 import psutil
 import pytest
-from harness import SIMULATED_KEY, RunningSimulator, Up, example_repository, git, running_up, simulating, wait_for
+from harness import BIN, SIMULATED_KEY, RunningSimulator, Up, example_repository, git, running_up, simulating, wait_for
+from processes import alive
 
 from deployments.postgres import PROGRAMS
 from devtasks.ledger import Ledger
 from devtasks.openrouter.gateway import TOKEN_PREFIX
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
+CANCEL_SECONDS = 5.0
+"""Within which all that a cancelled run has started is to be gone."""
+
 TASK = {"category": "unit_test", "target_file": "shop/pricing.py", "description": "Test shop/pricing.py."}
 
 BUSY = """
@@ -274,13 +279,22 @@ def test_cancelling_ends_the_agent_and_all_it_started_and_no_secret_was_within_i
             if re.search(f"{SIMULATED_KEY}|{TOKEN_PREFIX}", " ".join((*process.cmdline(), *process.environ().values())))
         ]
         assert exposed == []
-        done = up.run("prefect", "flow-run", "cancel", flow_run_id)
-        assert done.returncode == 0
+        work = str(up.stack / "runs" / flow_run_id)
+        asked = subprocess.Popen([BIN / "devtasks", "cancel", flow_run_id], env=up.environment, cwd=up.folder)
+        wait_for(
+            lambda: str(up.state(flow_run_id)["state_type"]).startswith("CANCEL"), 60, "the server has heard of it"
+        )
+        heard = time.monotonic()
+        wait_for(lambda: not (is_at_work(up) or alive(work)), 60, "the agent and all that it started have ended")
+        assert time.monotonic() - heard < CANCEL_SECONDS
+        assert asked.wait(60) == 0
         assert up.wait_ended(flow_run_id)["state_type"] == "CANCELLED"
     assert not any("3333" in command_line(process) for process in psutil.process_iter())
     assert not (up.stack / "runs" / flow_run_id / "work").exists()
     status = json.loads(up.run("devtasks", "get-status", flow_run_id, "--json").stdout)
     assert (status["state"], status["outcome"]) == ("Cancelled", "cancelled")
+    refused = up.run("devtasks", "cancel", flow_run_id)
+    assert (refused.returncode, "this one is Cancelled" in refused.stderr) == (2, True), refused.stderr
 
 
 def test_a_run_survives_kill_9_of_its_worker_and_of_the_whole_stack(tmp_path: Path) -> None:
