@@ -33,7 +33,7 @@ TURNS = 3
 """The model's answers in a run that nobody kills."""
 
 AT_ONCE = 3
-PAUSE_SECONDS = (1.5, 5.0)
+PAUSE_SECONDS = (4.0, 12.0)
 KINDS = ("agent",) * 6 + ("container",) * 3 + ("worker",)
 UNSHUT = "without-a-sandbox"
 """The runtime block of every second run; of the others every second works in a container, where that is possible."""
