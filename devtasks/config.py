@@ -1,5 +1,7 @@
 """Settings from the environment, read here and nowhere else."""
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -12,6 +14,14 @@ AGENT_SERVER = "DEVTASKS_AGENT_SERVER"
 """The variable with the address of a preloaded server for agents; a worker that has one sets it for its runs."""
 
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
+
+_SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|PASSPHRASE|(?:^|_)(?:API_?KEY|KEY|TOKEN|PWD|AUTH_STRING|DSN)$", re.I)
+
+
+def environment_secrets() -> dict[str, str]:
+    """Return the values of the variables whose names look like a secret's; PWD and OLDPWD are folders."""
+    folders = {"PWD", "OLDPWD"}
+    return {name: text for name, text in os.environ.items() if name not in folders and _SECRET_NAME.search(name)}
 
 
 class OpenHandsConfig(BaseSettings):

@@ -308,7 +308,7 @@ async def _finish(run: Run, course: Course, delivered: Delivered | None) -> Stat
         branch=delivered.branch if delivered else None,
         commit=delivered.commit if delivered else None,
     )
-    await publish_report(report, course.patch.text if course.patch else "")
+    await publish_report(run, report, course.patch.text if course.patch else "")
     message = f"{report.reason}{report.mark}"
     if delivered:
         return Completed(name=TaskStatus.ACCEPTED, message=message)

@@ -50,11 +50,13 @@ async def deliver_result(run: Run, workspace: Workspace, patch: Patch, verdict: 
 
 
 @task(name="publish-report", **RETRIED)
-async def publish_report(report: TaskReport, diff: str) -> None:
-    """Put the verdict, the diff, the metrics and the whole report on the run as artifacts."""
+async def publish_report(run: Run, report: TaskReport, diff: str) -> None:
+    """Put the verdict, the diff without secrets, the metrics and the whole report on the run as artifacts."""
     await acreate_markdown_artifact(verdict_markdown(report), key="verdict", description=f"Verdict{report.mark}")
     await acreate_markdown_artifact(
-        diff_markdown(diff, simulated=report.simulated), key="diff", description=f"Diff{report.mark}"
+        run.redactor.text(diff_markdown(diff, simulated=report.simulated)),
+        key="diff",
+        description=f"Diff{report.mark}",
     )
     rows: list[dict[str, Any]] = [dict(zip(COLUMNS, row, strict=True)) for row in attempt_rows(report.attempts)]
     await acreate_table_artifact(rows, key="metrics", description=f"Metrics by attempt{report.mark}")

@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
-from devtasks.config import OpenHandsConfig
+from devtasks.config import OpenHandsConfig, environment_secrets
 from devtasks.errors import InvalidInput
 from devtasks.execution.runtime import Runtime
 from devtasks.ledger import Ledger
@@ -19,6 +19,7 @@ from devtasks.openrouter.pacing import LedgerPacing
 from devtasks.openrouter.route import Service
 from devtasks.openrouter.upstream import Upstream
 from devtasks.quota import AccountLimits, Budgets, Order
+from devtasks.redaction import Redactor
 from devtasks.run_folder import RunFolder
 from devtasks.selection.capability import Endpoint
 from devtasks.task import DevTask, TaskLimits
@@ -46,6 +47,7 @@ class Run:
         runtime: Runtime,
         settings: OpenHandsRuntime,
         credentials: OpenRouterCredentials,
+        redactor: Redactor,
     ) -> None:
         self.task = task
         self.flow_run_id = flow_run_id
@@ -56,6 +58,7 @@ class Run:
         self.runtime = runtime
         self.settings = settings
         self.credentials = credentials
+        self.redactor = redactor
         self.simulated = False  # until the catalogue or an answer says so
 
 
@@ -63,13 +66,21 @@ class Services:
     """The services that a run's calls go to, each opened when it is first asked for and closed with `stack`."""
 
     def __init__(
-        self, stack: AsyncExitStack, ledger: Ledger, task: DevTask, flow_run_id: str, *, breaker: bool
+        self,
+        stack: AsyncExitStack,
+        ledger: Ledger,
+        task: DevTask,
+        flow_run_id: str,
+        *,
+        breaker: bool,
+        redactor: Redactor,
     ) -> None:
         self._stack = stack
         self._ledger = ledger
         self._task = task
         self._flow_run_id = flow_run_id
         self._breaker = breaker
+        self._redactor = redactor
         self._open: dict[str, Service] = {}
 
     async def of(self, endpoint: Endpoint | None, keys: OpenRouterCredentials) -> Service:
@@ -77,6 +88,7 @@ class Services:
         if endpoint:
             own = await _load(OpenRouterCredentials, "credentials", endpoint.credentials)
             keys = own.model_copy(update={"base_url": endpoint.base_url})
+        self._redactor.learn("model service's key", keys.api_key.get_secret_value())
         name = fingerprint(keys.base_url, keys.api_key)
         if name not in self._open:
             upstream = await self._stack.enter_async_context(Upstream(keys.base_url, keys.api_key))
@@ -115,11 +127,15 @@ async def open_run(
     folder, goes_on = RunFolder.claim(config.runs_folder, flow_run_id), False
     try:
         async with Ledger.open(config.ledger_url) as ledger, AsyncExitStack() as stack:
-            services = Services(stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker)
+            redactor = Redactor(environment_secrets())
+            services = Services(
+                stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker, redactor=redactor
+            )
             earlier = await ledger.calls(flow_run_id)
             socket = folder.work / SOCKET if sandbox is not Sandbox.NONE else None
             gateway = Gateway(flow_run_id=flow_run_id, limits=task.limits, earlier=earlier, socket=socket)
             await stack.enter_async_context(gateway)
+            redactor.learn("run token", gateway.token)
             entered = await stack.enter_async_context(make_runtime(sandbox, folder.work, settings, config, socket))
             yield Run(
                 task=task,
@@ -131,6 +147,7 @@ async def open_run(
                 runtime=entered,
                 settings=settings,
                 credentials=keys,
+                redactor=redactor,
             )
     except Exception:  # the flow has failed; or the server is gone, and nobody knows
         goes_on = await _state(flow_run_id) is None

@@ -85,13 +85,17 @@ async def run_openhands(run: Run, prepared: Prepared, assignment: Assignment) ->
     trajectory = run.folder.attempt(assignment.attempt) / "trajectory.jsonl"
     with trajectory.open("a") as lines:
 
-        def on_event(event: AgentEvent) -> None:
+        def on_event(told: AgentEvent) -> None:
+            event = run.redactor.value(told)
             if run.settings.keep_prompts or not _is_prompt(event):
                 lines.write(json.dumps(event) + "\n")
                 lines.flush()
             _show(event, workspace.path, logger.info)
 
         result = await run.runtime.run_agent(request, deadline=max(MIN_SECONDS, assignment.seconds), on_event=on_event)
+    result = result.model_copy(
+        update={"final_message": run.redactor.text(result.final_message), "detail": run.redactor.text(result.detail)}
+    )
     refusal = run.gateway.refusal
     logger.info(
         "agent: %s after %d steps, %d calls, %.1f s%s",

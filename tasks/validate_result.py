@@ -47,6 +47,7 @@ async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[P
         verdict = replace(verdict, findings=(*_reverted(run.task, patch), *verdict.findings))
     if patch.left_out:
         verdict = _incomplete(verdict, patch)
+    verdict = replace(verdict, findings=tuple(_without_secrets(run, each) for each in verdict.findings))
     for finding in verdict.findings:
         log = logger.info if finding.level is ValidationLevel.INFO else logger.warning
         log(
@@ -58,6 +59,12 @@ async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[P
         )
     logger.info("verdict: %s, score %.2f", "passed" if verdict.passed else "not passed", verdict.score)
     return patch, verdict
+
+
+def _without_secrets(run: Run, finding: Finding) -> Finding:
+    """Return a finding, which may quote what the agent wrote or printed, as it may be logged and kept."""
+    message, evidence = run.redactor.text(finding.message), run.redactor.value(finding.evidence)
+    return replace(finding, message=message, evidence=evidence)
 
 
 def _reverted(task: DevTask, patch: Patch) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ OWNS: dict[str, tuple[str, ...]] = {"openhands": ("devtasks/execution/agent.py",
 """Packages that only these files may import, even for types."""
 
 READS_ENVIRONMENT = {
+    "devtasks/config.py": "looks for secrets by their names, beside the settings that pydantic reads",
     "devtasks/cli.py": "sets PREFECT_HOME and the stack's address before Prefect is imported, which reads them",
     "devtasks/environments/making.py": "passes on to uv how to reach an index, and no key",
     "devtasks/execution/local.py": "passes a few harmless variables on to the agent",
@@ -26,7 +27,7 @@ READS_ENVIRONMENT = {
     "deployments/prefork/private.py": "looks at what Prefect would read its settings from",
     "deployments/stack.py": "passes all but the key on to the stack's processes; a server's password is Prefect's",
 }
-"""Who touches the environment besides devtasks/config.py, and what for."""
+"""Who touches the environment, and what for."""
 
 
 def sources() -> list[str]:

@@ -23,6 +23,7 @@ from devtasks.model_selector import Candidate
 from devtasks.openrouter.account import fingerprint
 from devtasks.openrouter.gateway import Gateway
 from devtasks.openrouter.route import Route
+from devtasks.redaction import Redactor
 from devtasks.simulator import Scenario, Simulator
 from devtasks.task import DevTask, TaskLimits
 from tasks import run as run_module
@@ -88,7 +89,7 @@ async def scene(folder: Path, patch: pytest.MonkeyPatch, *, tools: bool = True, 
         patch.setattr(run_module.OpenRouterCredentials, "aload", load)
         task = DevTask.parse(task_id="t", category="unit_test", description="x", repository=".")
         keys = OpenRouterCredentials(api_key=SecretStr("public-key"), base_url=public.base_url)
-        services = Services(stack, ledger, task, "r", breaker=True)
+        services = Services(stack, ledger, task, "r", breaker=True, redactor=Redactor())
         run = SimpleNamespace(task=task, ledger=ledger, credentials=keys, simulated=False, services=services)
         yield Scene(run, public, private, ledger)
 

@@ -17,6 +17,7 @@ from devtasks.errors import InvalidInput
 from devtasks.ledger import Ledger
 from devtasks.openrouter.account import fingerprint
 from devtasks.quota import AccountLimits, Budgets
+from devtasks.redaction import Redactor
 from devtasks.task import DevTask
 from tasks.check_price import check_price
 from tasks.run import Services
@@ -117,7 +118,7 @@ def test_a_run_s_pacing_has_the_task_s_the_block_s_and_the_service_s_limits(tmp_
             )
             task = make_task(batch="nightly", limits={"cost_usd": 0.1, "batch_cost_usd": 1})
             async with AsyncExitStack() as stack:
-                opened = await Services(stack, ledger, task, "run", breaker=False).of(None, keys)
+                opened = await Services(stack, ledger, task, "run", breaker=False, redactor=Redactor()).of(None, keys)
             return opened.pacing, await ledger.day_use(fingerprint(url, keys.api_key))
 
     pacing, use = asyncio.run(run())

@@ -17,6 +17,7 @@ from devtasks.errors import InvalidInput, NoModelAvailable
 from devtasks.ledger import Ledger
 from devtasks.metrics_collector import ExecutionMetrics
 from devtasks.model_selector import Candidate
+from devtasks.redaction import Redactor
 from devtasks.simulator import Scenario, Simulator
 from devtasks.task import DevTask
 from tasks.run import Services
@@ -63,7 +64,7 @@ def choose(
             for attempt in earlier:
                 await ledger.record_attempt(attempt)
             keys = OpenRouterCredentials(api_key=SecretStr("a-key"), base_url=simulator.base_url)
-            services = Services(stack, ledger, task, "r", breaker=True)
+            services = Services(stack, ledger, task, "r", breaker=True, redactor=Redactor())
             run: Any = SimpleNamespace(task=task, ledger=ledger, credentials=keys, simulated=False, services=services)
             with disable_run_logger():
                 return (await select_model.fn(run, prompt, tried))[0], run.simulated

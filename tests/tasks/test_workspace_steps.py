@@ -13,6 +13,7 @@ from prefect.logging import disable_run_logger
 from devtasks.environments import OWN
 from devtasks.errors import ProjectEnvironmentError
 from devtasks.execution.local import LocalRuntime
+from devtasks.redaction import Redactor
 from devtasks.run_folder import RunFolder
 from devtasks.task import DevTask
 from devtasks.validation.result import ValidationLevel
@@ -56,7 +57,9 @@ def with_run[T](tmp_path: Path, repository: str, work: Callable[[Any], Awaitable
         gateway = SimpleNamespace(refusal=None)
         async with LocalRuntime(folder.work) as runtime:
             with disable_run_logger():
-                return await work(SimpleNamespace(task=task, folder=folder, runtime=runtime, gateway=gateway))
+                return await work(
+                    SimpleNamespace(task=task, folder=folder, runtime=runtime, gateway=gateway, redactor=Redactor())
+                )
 
     return asyncio.run(act())
 
