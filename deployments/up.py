@@ -10,6 +10,7 @@ from pathlib import Path
 from httpx import HTTPError
 
 from deployments.orphans import end_owners, recover
+from deployments.retention import clear_daily
 from deployments.setup import set_up_deployments, set_up_pool
 from deployments.stack import Say, Stack, end_process, open_stack
 from devtasks.config import OpenHandsConfig
@@ -54,7 +55,14 @@ class WorkerKeeper:
         await set_up_deployments(self.stack.config, self.stack.environment())
 
     async def keep(self) -> None:
-        """Replace the worker and the server whenever one of them ends, until cancelled."""
+        """Replace the worker and the server whenever one of them ends, and clear up daily, until cancelled."""
+        clearing = asyncio.create_task(clear_daily(self.stack.config, self.stack.say))
+        try:
+            await self._replace()
+        finally:
+            clearing.cancel()
+
+    async def _replace(self) -> None:
         wait = 1.0
         while self._worker:
             started = time.monotonic()

@@ -7,8 +7,7 @@ home of their own.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
@@ -18,14 +17,14 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
-from devtasks.cli_models import STACK, ledger_url, register
+from devtasks import cli_models, cli_runs
+from devtasks.cli_client import open_client
+from devtasks.cli_models import STACK, ledger_url
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
 from devtasks.task import Complexity, Delivery, DevTask, EnvironmentChoice, TaskCategory, TaskLimits, TaskPriority
 
 if TYPE_CHECKING:
-    from prefect.client.orchestration import PrefectClient
-
     from devtasks.report import TaskReport
 
 app = App(
@@ -34,7 +33,8 @@ app = App(
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
 DEMO = "demo"
 INTERRUPTED = 130
-register(app)
+cli_models.register(app)
+cli_runs.register(app)
 
 
 def main() -> None:
@@ -163,7 +163,7 @@ def setup() -> int:
 
         from deployments.setup import set_up
 
-        async with _client():
+        async with open_client():
             await set_up(OpenHandsConfig.from_env(), os.environ | get_current_settings().to_environment_variables())
 
     until_signal(run())
@@ -244,7 +244,7 @@ def submit_task(
             | {"credentials": credentials, "use_docker": use_docker}
             | {f"max_{name}": value for name, value in limits.items()}
         )
-        async with _client() as client:
+        async with open_client() as client:
             await check_price(task, credentials)
             flow_run = await submit(client, priority, parameters, name=task.title)
             if wait:
@@ -266,7 +266,7 @@ def get_status(task: Annotated[str, Parameter(help="A flow run's id or name.")],
     async def run() -> "TaskReport":
         from deployments.client import find_flow_run, read_report
 
-        async with _client() as client:
+        async with open_client() as client:
             return await read_report(client, await find_flow_run(client, task))
 
     report = until_signal(run())
@@ -326,29 +326,6 @@ def stack_folder(config: OpenHandsConfig, name: str) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         os.environ["PREFECT_HOME"] = str(home)
     return folder
-
-
-@asynccontextmanager
-async def _client() -> "AsyncGenerator[PrefectClient]":
-    """Yield a client of PREFECT_API_URL's server, else of the stack that is up, else of the active profile's."""
-    from httpx import HTTPError
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL
-
-    from deployments.stack import Connection, read_connection
-
-    config = OpenHandsConfig.from_env()
-    found = None if config.prefect_api_url else read_connection((config.home / STACK).expanduser().resolve())
-    connection = found or Connection(PREFECT_API_URL.value() or "", None)
-    if not connection.api_url:
-        reason = "PREFECT_API_URL is not set and no stack is up; start one with `devtasks up`"
-        raise ServiceUnreachable("a Prefect server", "(no address)", reason)
-    try:
-        with connection.settings():
-            async with get_client() as client:
-                yield client
-    except (HTTPError, OSError) as error:
-        raise ServiceUnreachable("the Prefect server", connection.api_url, type(error).__name__) from error
 
 
 def _print(report: "TaskReport | None", *, json: bool) -> None:

@@ -39,6 +39,10 @@ class OpenHandsConfig(BaseSettings):
     database_url: Annotated[str | None, Field(alias="DEVTASKS_DATABASE_URL")] = None
     models_file: Annotated[Path | None, Field(alias="DEVTASKS_MODELS")] = None
     home: Annotated[Path, Field(alias="DEVTASKS_HOME")] = Path(".devtasks")
+    keep_runs_days: Annotated[float, Field(alias="DEVTASKS_KEEP_RUNS_DAYS", ge=0, le=36_500)] = 30.0
+    keep_runs_gb: Annotated[float, Field(alias="DEVTASKS_KEEP_RUNS_GB", ge=0, le=1e6)] = 10.0
+    keep_caches_days: Annotated[float, Field(alias="DEVTASKS_KEEP_CACHES_DAYS", ge=0, le=36_500)] = 30.0
+    keep_caches_gb: Annotated[float, Field(alias="DEVTASKS_KEEP_CACHES_GB", ge=0, le=1e6)] = 20.0
     agent_server: Annotated[Path | None, Field(alias=AGENT_SERVER)] = None
     prefect_api_url: Annotated[str | None, Field(alias="PREFECT_API_URL")] = None
 

@@ -15,6 +15,16 @@ def kill_tree(pid: int) -> None:
                 process.kill()
 
 
+def homes() -> set[Path]:
+    """Return the folders that live processes were given as their HOME, as far as this user may see them."""
+    found: set[Path] = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE and (home := process.environ().get("HOME")):
+                found.add(Path(home))
+    return found
+
+
 def kill_at_home(home: Path) -> None:
     """Kill every process that was given this folder as its HOME, again and again until none is left."""
 

@@ -1,10 +1,14 @@
 """The folder of one run: what is evidence and stays, what is only needed while it runs, and who works there."""
 
 import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from uuid import UUID, uuid4
 
 import psutil
 
@@ -13,6 +17,11 @@ from devtasks import workspace
 RECORD = "run.json"
 COURSE = "course.json"
 WORK = "work"
+
+REMOVED = ".removed"
+"""The folder beside those of the runs where parts of them wait to be deleted."""
+
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,20 @@ class RunFolder:
     def claim(cls, root: Path, flow_run_id: str) -> Self:
         """Make the folder and record this process as the one that works there."""
         folder = cls(root / flow_run_id)
-        folder.work.mkdir(parents=True, exist_ok=True)
-        process = psutil.Process()
-        draft = folder.record.with_suffix(".new")  # renamed, so that nobody reads half a record
-        draft.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}))
-        draft.replace(folder.record)
+        root.mkdir(parents=True, exist_ok=True)
+        with _alone(root):
+            folder.path.mkdir(mode=0o700, exist_ok=True)
+            folder.work.mkdir(mode=0o700, exist_ok=True)
+            process = psutil.Process()
+            draft = folder.record.with_suffix(".new")  # renamed, so that nobody reads half a record
+            draft.write_text(json.dumps({"pid": process.pid, "created": process.create_time()}))
+            draft.replace(folder.record)
         return folder
+
+    @classmethod
+    def all(cls, root: Path) -> list[Self]:
+        """Return the folders of all runs, at work or not, sorted by name; what else lies there is not ours."""
+        return [cls(path) for path in sorted(root.glob("*")) if path.is_dir() and _is_id(path.name)]
 
     @classmethod
     def claimed(cls, root: Path) -> list[Self]:
@@ -62,10 +79,16 @@ class RunFolder:
         """The part that goes when the run ends."""
         return self.path / WORK
 
+    @property
+    def attempts(self) -> Path:
+        """The folder of the attempts' evidence."""
+        return self.path / "attempts"
+
     def attempt(self, number: int) -> Path:
         """Return the folder of one attempt's evidence, made where it is missing."""
-        folder = self.path / "attempts" / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self.attempts / str(number)
+        self.attempts.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def scratch(self, name: str) -> Path:
@@ -88,3 +111,43 @@ class RunFolder:
         self.course.unlink(missing_ok=True)
         workspace.remove(self.work)
         self.record.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def abandoned(self) -> Generator[bool]:
+        """Yield whether nobody works there; while that is used, nobody can claim the folder."""
+        with _alone(self.path.parent):
+            yield self.owner() is None
+
+    def discard_work(self) -> Path | None:
+        """Put what `release` would delete aside, at once, and return where; call it while the folder is `abandoned`."""
+        aside = _aside(self.work) if self.work.exists() else None
+        self.course.unlink(missing_ok=True)
+        self.record.unlink(missing_ok=True)
+        return aside
+
+    def discard(self) -> Path:
+        """Put the whole folder aside, at once, and return where; call it while the folder is `abandoned`."""
+        return _aside(self.path, self.path.parent)
+
+
+def _aside(path: Path, root: Path | None = None) -> Path:
+    removed = (root or path.parent.parent) / REMOVED
+    removed.mkdir(mode=0o700, exist_ok=True)
+    return path.rename(removed / uuid4().hex)
+
+
+def _is_id(name: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return str(UUID(name)) == name
+    return False
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Generator[None]:
+    """Hold the lock under which folders are claimed and put aside, for moments only."""
+    lock = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

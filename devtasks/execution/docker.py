@@ -193,17 +193,22 @@ async def check_image(image: str) -> None:
 
 async def remove_containers(folders: Iterable[Path]) -> int:
     """Remove the containers that runs left behind in these folders; return how many."""
-    wanted = {str(folder) for folder in folders}
-    if not wanted or shutil.which("docker") is None:
-        return 0
+    wanted = set(folders)
+    strays = [container for container, folder in await list_containers() if folder in wanted] if wanted else []
+    if strays:
+        await _docker("rm", "--force", *strays)
+    return len(strays)
+
+
+async def list_containers() -> list[tuple[str, Path]]:
+    """Return the id and the run's folder of every container of ours; none where there is no Docker."""
+    if shutil.which("docker") is None:
+        return []
     listed = await _docker(
         "ps", "--all", "--format", f'{{{{.ID}}}}\t{{{{.Label "{RUN_LABEL}"}}}}', "--filter", f"label={RUN_LABEL}"
     )
     lines = (line.partition("\t") for line in listed[1].splitlines())
-    strays = [container for container, _, folder in lines if folder in wanted]
-    if strays:
-        await _docker("rm", "--force", *strays)
-    return len(strays)
+    return [(container, Path(folder)) for container, _, folder in lines]
 
 
 async def _engine() -> str:

@@ -31,7 +31,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
 
 
-@pytest.mark.parametrize("command", ["up", "run-engine", "demo", "setup", "submit-task", "get-status", "metrics"])
+@pytest.mark.parametrize("command", ["up", "run-engine", "demo", "setup", "submit-task", "get-status", "metrics", "gc"])
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +45,7 @@ def test_every_command_explains_itself(
         pytest.param(("bogus",), "bogus", id="unknown command"),
         pytest.param(("up", "--limit", "0"), "--limit", id="limit below one"),
         pytest.param(("run-engine", "--max-concurrent-tasks", "0"), "--max-concurrent-tasks", id="no task at a time"),
+        pytest.param(("gc", "--older-than", "-1"), "--older-than", id="days below zero"),
         pytest.param(("up", "--limit", "many"), "--limit", id="limit that is no number"),
         pytest.param((*SUBMIT[:2], "weird", *SUBMIT[3:]), "unit_test", id="unknown category"),
         pytest.param((*SUBMIT[:2], "analysis", *SUBMIT[3:]), "one of unit_test", id="category nothing judges"),

@@ -19,12 +19,20 @@ VARIABLES: dict[str, tuple[str, str, Any]] = {
     "DEVTASKS_MODELS": ("models_file", "/etc/models.yaml", Path("/etc/models.yaml")),
     "DEVTASKS_HOME": ("home", "/srv/devtasks", Path("/srv/devtasks")),
     "DEVTASKS_AGENT_SERVER": ("agent_server", "/run/agents", Path("/run/agents")),
+    "DEVTASKS_KEEP_RUNS_DAYS": ("keep_runs_days", "7", 7.0),
+    "DEVTASKS_KEEP_RUNS_GB": ("keep_runs_gb", "0.5", 0.5),
+    "DEVTASKS_KEEP_CACHES_DAYS": ("keep_caches_days", "0", 0.0),
+    "DEVTASKS_KEEP_CACHES_GB": ("keep_caches_gb", "3", 3.0),
     "PREFECT_API_URL": ("prefect_api_url", "http://host:4200/api", "http://host:4200/api"),
 }
 DEFAULTS: dict[str, Any] = {
     "base_url": OPENROUTER_URL,
     "enable_circuit_breaker": True,
     "home": Path(".devtasks"),
+    "keep_runs_days": 30.0,
+    "keep_runs_gb": 10.0,
+    "keep_caches_days": 30.0,
+    "keep_caches_gb": 20.0,
     "use_docker_runtime": False,
 }
 
@@ -72,6 +80,7 @@ def test_a_variable_that_only_bears_a_setting_s_name_is_not_read(field: str, mon
         pytest.param("OPENHANDS_TIMEOUT", "0", "greater than 0", id="timeout-zero"),
         pytest.param("OPENHANDS_TIMEOUT", "soon", "a valid number", id="timeout-text"),
         pytest.param("OPENHANDS_TIMEOUT", "86401", "less than or equal to 86400", id="timeout-above-a-day"),
+        pytest.param("DEVTASKS_KEEP_RUNS_DAYS", "-1", "greater than or equal to 0", id="days-below-zero"),
         pytest.param("OPENHANDS_BASE_URL", "openrouter.ai", "text that matches", id="url-without-scheme"),
         pytest.param("OPENHANDS_BASE_URL", "file:///etc", "text that matches", id="url-of-a-file"),
     ],
