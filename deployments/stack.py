@@ -26,6 +26,7 @@ import psutil
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from deployments.postgres import EmbeddedPostgres
+from devtasks import removal
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, ServiceUnreachable
 from devtasks.processes import kill_tree
@@ -34,6 +35,12 @@ SERVER_SECONDS = 180.0
 """The first start migrates a fresh database; on two slow cores 10 s were measured, 32 s without compiled bytecode."""
 
 STOP_SECONDS = 20.0
+
+TEMPORARY = "tmp"
+"""The folder of a stack for the temporary files of its worker and runs."""
+
+MAX_TEMPORARY_PATH = 64
+"""Bytes of its path, so that those of the sockets below it stay within the 103 that macOS allows."""
 
 SECRET_VARIABLES = ("OPENROUTER_API_KEY",)
 """Variables that no process of the stack inherits: the key lives in a block."""
@@ -163,7 +170,19 @@ class Stack:
     async def start_worker(self, limit: int) -> Process:
         """Start a worker on the pool's queues."""
         options = ("--pool", "devtasks", "--type", "prefork", "--limit", str(limit), "--install-policy", "never")
-        return await self._spawn("worker", ("worker", "start", *options), {})
+        return await self._spawn("worker", ("worker", "start", *options), self._temporary())
+
+    def _temporary(self) -> dict[str, str]:
+        """Have the next worker and its runs leave their temporary files where they are found: those before it are gone.
+
+        Where the path is too long for the sockets that lie there too, they go where everybody's go.
+        """
+        folder = self.folder / TEMPORARY
+        removal.remove(folder)
+        if len(os.fsencode(folder)) > MAX_TEMPORARY_PATH:
+            return {}
+        folder.mkdir(mode=0o700)
+        return {"TMPDIR": str(folder)}
 
     async def _spawn(self, name: str, command: tuple[str, ...], variables: dict[str, str]) -> Process:
         # Its own session: a Ctrl-C reaches only this process, which then ends its children in order.
@@ -197,6 +216,7 @@ async def open_stack(folder: Path, config: OpenHandsConfig, say: Say) -> AsyncGe
     """
     async with AsyncExitStack() as exits:
         exits.enter_context(_locked(folder))
+        exits.callback(removal.remove, folder / TEMPORARY)
         stack = Stack(folder, config, say)
         if stack.embedded:
             await asyncio.to_thread(_end_leftovers, folder)

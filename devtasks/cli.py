@@ -281,7 +281,7 @@ def cancel(task: Annotated[str, Parameter(help="A flow run's id or name.")], /) 
     async def run() -> bool:
         from deployments.client import cancel, find_flow_run
 
-        async with _client() as client:
+        async with open_client() as client:
             await cancel(client, await find_flow_run(client, task))
             return True
 
