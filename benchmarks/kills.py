@@ -39,7 +39,6 @@ UNSHUT = "without-a-sandbox"
 """The runtime block of every second run; of the others every second works in a container, where that is possible."""
 
 PATIENCE_SECONDS = 1_800
-LABEL = "label=devtasks.run"
 
 app = App(help=__doc__)
 say = Console(highlight=False).print
@@ -92,18 +91,26 @@ class Soak:
                 self.up.worker().kill()
                 self._count(kind, at_work)
         elif kind == "container":
-            listed = (
-                _docker("ps", "--format", '{{.ID}} {{.Label "devtasks.run"}}', "--filter", LABEL) if self.docker else ""
-            )
-            if lines := listed.splitlines():
-                container, _, folder = self.rng.choice(lines).partition(" ")
+            if containers := self.containers():
+                container, run = self.rng.choice(containers)
                 _docker("kill", container)
-                self._count(kind, [Path(folder).parent.name])
+                self._count(kind, [run])
         elif agents := list(self._agents()):
             run, process = self.rng.choice(agents)
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 self._count(kind, [run])
+
+    def containers(self) -> list[tuple[str, str]]:
+        """Return this stack's containers, each with its run."""
+        if not self.docker:
+            return []
+        listed = _docker(
+            "ps", "--all", "--format", '{{.ID}} {{.Label "devtasks.run"}}', "--filter", "label=devtasks.run"
+        )
+        pairs = (line.split(" ", 1) for line in listed.splitlines())
+        places = ((container, Path(folder)) for container, folder in pairs)
+        return [(container, place.parent.name) for container, place in places if place.is_relative_to(self.up.stack)]
 
     def _agents(self) -> Iterator[tuple[str, psutil.Process]]:
         """Yield the processes that work in a run's folder: supervisors, conversations, shells, tests."""
@@ -209,8 +216,7 @@ def _deliveries(soak: Soak, states: dict[str, str]) -> Iterator[str]:
 
 def _left(soak: Soak, folder: Path) -> Iterator[str]:
     yield from (f"process {each.pid} {each.cmdline()}" for each in soak.up.processes())
-    if soak.docker and (containers := _docker("ps", "--all", "--quiet", "--filter", LABEL)):
-        yield f"containers {containers.split()}"
+    yield from (f"container {each}" for each, _ in soak.containers())
     for pattern in ("runs/*/work", "runs/*/course.json", "runs/*/run.json"):
         yield from (f"{place}" for place in soak.up.stack.glob(pattern))
     yield from (f"{place}" for place in (folder / "tmp").iterdir())
