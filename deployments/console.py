@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from devtasks.terminal import harmless
+
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun, Log
@@ -83,7 +85,7 @@ def print_report(report: "TaskReport") -> None:
 
     colour = "green" if report.outcome == "accepted" else "red"
     out.print(f"\n[bold {colour}]{report.state}[/]{report.mark}: {escape(report.title)}", soft_wrap=True)
-    out.print(escape(report.reason), soft_wrap=True)
+    out.print(escape(harmless(report.reason)), soft_wrap=True)
     if report.attempts:
         table = Table(box=None, pad_edge=False)
         for column in ("#", "model", "outcome", "score", "calls", "tokens", "cost", "seconds"):
@@ -92,7 +94,7 @@ def print_report(report: "TaskReport") -> None:
             table.add_row(*row)
         out.print(table)
     if report.diff_path and Path(report.diff_path).is_file():
-        _print_diff(Path(report.diff_path).read_text(errors="replace"))
+        print_diff(Path(report.diff_path).read_text(errors="replace"))
     patch = "patch" if report.outcome == "accepted" else "last attempt"
     for label, value in ((patch, report.diff_path), ("branch", report.branch), ("isolation", report.isolation)):
         if value:
@@ -116,9 +118,10 @@ def print_metrics(system: "SystemMetrics", models: "Iterable[ModelMetrics]", *, 
         out.print(table)
 
 
-def _print_diff(diff: str) -> None:
+def print_diff(diff: str) -> None:
+    """Print a diff in colours."""
     for line in diff.splitlines():
-        out.print(Text(line, style=DIFF_STYLES.get(line[:1], "")), soft_wrap=True)
+        out.print(Text(harmless(line), style=DIFF_STYLES.get(line[:1], "")), soft_wrap=True)
 
 
 def _print_progress(item: "FlowRun | Log") -> None:
@@ -128,4 +131,4 @@ def _print_progress(item: "FlowRun | Log") -> None:
         out.print(f"[bold cyan]{escape(item.state_name or '')}[/] {escape(item.name)}", soft_wrap=True)
     elif not item.message.startswith(NOISE):
         style = "red" if item.level >= 40 else "yellow" if item.level >= 30 else "default"
-        out.print(f"  [dim]{item.timestamp:%H:%M:%S}[/] [{style}]{escape(item.message)}[/]", soft_wrap=True)
+        out.print(f"  [dim]{item.timestamp:%H:%M:%S}[/] [{style}]{escape(harmless(item.message))}[/]", soft_wrap=True)

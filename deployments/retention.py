@@ -15,16 +15,7 @@ from devtasks.config import OpenHandsConfig
 from devtasks.retention import DAY, Removed, Scope, Standing, collect
 from devtasks.run_folder import RunFolder
 
-STACK, DEMO = "stack", "demo"
-"""The folders below DEVTASKS_HOME of the stack that `devtasks up` keeps, and of the demo's."""
-
 GB = 1_000_000_000
-
-
-def state_folders(config: OpenHandsConfig) -> list[OpenHandsConfig]:
-    """Return the settings of each place that keeps runs: the home's own, that of the stack and that of the demo."""
-    homes = (config.home, *(config.home / name for name in (STACK, DEMO)))
-    return [config.model_copy(update={"home": home}) for home in homes if home.expanduser().is_dir()]
 
 
 def collect_all(
@@ -34,7 +25,7 @@ def collect_all(
 
     A run without a standing is one whose server cannot be asked.
     """
-    scopes = [_scope(each, standings, days) for each in state_folders(config)]
+    scopes = [_scope(each, standings, days) for each in config.places()]
     # With OPENHANDS_WORKSPACE_ROOT all of them share the runs.
     return list(dict.fromkeys(removed for scope in scopes for removed in collect(scope, dry_run=dry_run)))
 
@@ -54,7 +45,7 @@ def _scope(config: OpenHandsConfig, standings: dict[str, Standing], days: float 
 
 async def ask_standings(client: PrefectClient, config: OpenHandsConfig) -> dict[str, Standing]:
     """Return what the server says of every run that has a folder; raises HTTPError where it does not answer."""
-    folders = (folder for each in state_folders(config) for folder in RunFolder.all(each.runs_folder))
+    folders = (folder for each in config.places() for folder in RunFolder.all(each.runs_folder))
     return await _standings(client, {folder.flow_run_id for folder in folders})
 
 

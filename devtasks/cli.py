@@ -19,8 +19,8 @@ from rich.markup import escape
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
 from devtasks import cli_models, cli_runs
 from devtasks.cli_client import open_client
-from devtasks.cli_models import STACK, ledger_url
-from devtasks.config import OpenHandsConfig
+from devtasks.cli_models import ledger_url
+from devtasks.config import DEMO, STACK, OpenHandsConfig
 from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
 from devtasks.task import Complexity, Delivery, DevTask, EnvironmentChoice, TaskCategory, TaskLimits, TaskPriority
 
@@ -31,7 +31,6 @@ app = App(
     name="devtasks", help="AI development tasks as Prefect flows, on OpenRouter's models, independently validated."
 )
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
-DEMO = "demo"
 INTERRUPTED = 130
 cli_models.register(app)
 cli_runs.register(app)

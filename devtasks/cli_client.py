@@ -4,8 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from devtasks.cli_models import STACK
-from devtasks.config import OpenHandsConfig
+from devtasks.config import STACK, OpenHandsConfig
 from devtasks.errors import ServiceUnreachable
 
 if TYPE_CHECKING:

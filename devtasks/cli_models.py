@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deployments.console import out, say, until_signal
-from devtasks.config import OpenHandsConfig
+from devtasks.config import STACK, OpenHandsConfig
 from devtasks.errors import InvalidInput
 from devtasks.task import Complexity, TaskCategory
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
 INTERRUPTED = 130
-STACK = "stack"
 
 
 def register(app: App) -> None:

@@ -1,4 +1,4 @@
-"""The commands about what runs leave behind: clearing it up."""
+"""The commands about what runs leave behind: looking at it, and clearing it up."""
 
 import sys
 from dataclasses import asdict
@@ -22,7 +22,31 @@ INTERRUPTED = 130
 
 def register(app: App) -> None:
     """Add the commands to the command line."""
+    app.command(show)
     app.command(gc)
+
+
+def show(
+    run: Annotated[str, Parameter(help="A flow run's id, the beginning of it, or its name.")],
+    /,
+    *,
+    attempt: Annotated[int | None, Parameter(help="Number of the attempt; the last one by default.")] = None,
+    full: Annotated[bool, Parameter(negative="", help="Show every text whole.")] = False,
+    step: Annotated[bool, Parameter(negative="", help="Wait for Enter before each step, on a terminal.")] = False,
+    json: Json = False,
+) -> int:
+    """Replay an attempt step by step from what the run's folder keeps; no server is asked."""
+    from deployments.replay_view import print_replay
+    from devtasks.replay import find_run, read_replay
+    from devtasks.run_folder import RunFolder
+
+    places = dict.fromkeys(place.runs_folder for place in OpenHandsConfig.from_env().places())
+    replay = read_replay(find_run([each for place in places for each in RunFolder.all(place)], run), attempt)
+    if json:
+        sys.stdout.write(dumps(replay.document(), indent=2) + "\n")
+    else:
+        print_replay(replay, full=full, step=step)
+    return 0
 
 
 def gc(

@@ -15,6 +15,9 @@ AGENT_SERVER = "DEVTASKS_AGENT_SERVER"
 
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
 
+STACK, DEMO = "stack", "demo"
+"""The folders below DEVTASKS_HOME of the stack that `devtasks up` keeps, and of the demo's."""
+
 _SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|PASSPHRASE|(?:^|_)(?:API_?KEY|KEY|TOKEN|PWD|AUTH_STRING|DSN)$", re.I)
 
 
@@ -54,6 +57,11 @@ class OpenHandsConfig(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise InvalidInput.worded(str(first["loc"][0]), first["input"], first["msg"]) from None
+
+    def places(self) -> "list[OpenHandsConfig]":
+        """Return the settings of each place that keeps runs: the home's own, that of the stack and the demo's."""
+        homes = (self.home, self.home / STACK, self.home / DEMO)
+        return [self.model_copy(update={"home": home}) for home in homes if home.expanduser().is_dir()]
 
     @property
     def runs_folder(self) -> Path:

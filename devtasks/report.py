@@ -32,6 +32,7 @@ class TaskReport(BaseModel):
     base_commit: str | None = None
     attempts: tuple[ExecutionMetrics, ...] = ()
     diff_path: str | None = None
+    evidence: str | None = None
     branch: str | None = None
     commit: str | None = None
 
@@ -51,11 +52,21 @@ def verdict_markdown(report: TaskReport) -> str:
     for attempt in report.attempts:
         lines += ["", f"## Attempt {attempt.attempt}: {attempt.model_requested}", ""]
         lines += [finding_line(finding) for finding in attempt.findings] or ["No findings."]
+        lines += _evidence(report, attempt.attempt)
     lines += ["", f"Isolation: {report.isolation}. Base commit: `{report.base_commit}`."]
     change = report.branch or report.diff_path
     what = "Delivered" if report.outcome == "accepted" else "Not delivered; the last attempt's change"
     lines += [f"{what}: `{change}`."] if change else []
     return "\n".join(lines) + "\n"
+
+
+def _evidence(report: TaskReport, attempt: int) -> list[str]:
+    """Return where an attempt's evidence is and how to see it; a path, because browsers follow no link to a file."""
+    if report.evidence is None:
+        return []
+    place = f"{report.evidence}/attempts/{attempt}"
+    shown = f"Replay: `devtasks show {report.flow_run_id} --attempt {attempt}`."
+    return ["", f"Trajectory, last words, verdict and diff: `{place}`. {shown}"]
 
 
 def diff_markdown(diff: str, *, simulated: bool) -> str:

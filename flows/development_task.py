@@ -17,6 +17,7 @@ from pydantic import Field
 
 from devtasks import workspace
 from devtasks.errors import DevtasksError, InvalidInput, NoModelAvailable
+from devtasks.evidence import DIFF
 from devtasks.metrics_collector import ExecutionMetrics
 from devtasks.prompt import repair_prompt
 from devtasks.recovery import Step, classify, next_step
@@ -304,7 +305,8 @@ async def _finish(run: Run, course: Course, delivered: Delivered | None) -> Stat
         repository=run.task.repository,
         base_commit=course.prepared.workspace.base_commit,
         attempts=tuple(course.metrics),
-        diff_path=delivered.patch_path if delivered else str(run.folder.attempt(last.attempt) / "diff.patch"),
+        diff_path=delivered.patch_path if delivered else str(run.folder.attempt(last.attempt) / DIFF),
+        evidence=str(run.folder.path),
         branch=delivered.branch if delivered else None,
         commit=delivered.commit if delivered else None,
     )

@@ -1,10 +1,12 @@
 """The step that writes down one attempt, whatever its end."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
 from prefect import task
 
+from devtasks.evidence import keep_attempt
 from devtasks.execution.runtime import AgentResult
 from devtasks.metrics_collector import ExecutionMetrics
 from devtasks.recovery import FailureKind
@@ -28,12 +30,12 @@ class AttemptEnd:
 
 @task(name="record-metrics", task_run_name="record-metrics #{end.assignment.attempt}", **RETRIED)
 async def record_metrics(run: Run, end: AttemptEnd) -> ExecutionMetrics:
-    """Write the attempt and its calls into the ledger."""
+    """Write the attempt into the run's folder, and with its calls into the ledger."""
     return await write_metrics(run, end)
 
 
 async def write_metrics(run: Run, end: AttemptEnd) -> ExecutionMetrics:
-    """Write the attempt and its calls into the ledger, outside any Prefect task: also when the run is being ended."""
+    """Write the attempt and its calls down, outside any Prefect task: also when the run is being ended."""
     assignment, agent, verdict, failure = end.assignment, end.agent, end.verdict, end.failure
     calls = run.gateway.calls_of(assignment.attempt)
     served = [call.model_served for call in calls if call.model_served]
@@ -60,6 +62,7 @@ async def write_metrics(run: Run, end: AttemptEnd) -> ExecutionMetrics:
         started_at=end.started_at,
         seconds=end.seconds,
     )
+    await asyncio.to_thread(keep_attempt, run.folder, metrics, agent.final_message if agent else "")
     await run.ledger.record_calls(calls)
     await run.ledger.record_attempt(metrics)
     return metrics

@@ -7,10 +7,12 @@ from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
+from prefect.runtime import flow_run
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig, environment_secrets
 from devtasks.errors import InvalidInput
+from devtasks.evidence import About
 from devtasks.execution.runtime import Runtime
 from devtasks.ledger import Ledger
 from devtasks.openrouter.account import Account, fingerprint
@@ -137,6 +139,11 @@ async def open_run(
             await stack.enter_async_context(gateway)
             redactor.learn("run token", gateway.token)
             entered = await stack.enter_async_context(make_runtime(sandbox, folder.work, settings, config, socket))
+            name = redactor.text(str(flow_run.name or ""))
+            about = About(
+                flow_run_id=flow_run_id, name=name, title=redactor.text(task.title), repository=task.repository
+            )
+            about.save(folder)
             yield Run(
                 task=task,
                 flow_run_id=flow_run_id,

@@ -1,6 +1,5 @@
 """The step in which the agent works."""
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from prefect import get_run_logger, task
 
+from devtasks.evidence import TRAJECTORY, TrajectoryWriter
 from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult
 from devtasks.model_selector import Candidate
 from devtasks.openrouter.answers import Refusal
@@ -82,14 +82,12 @@ async def run_openhands(run: Run, prepared: Prepared, assignment: Assignment) ->
         native_tool_calling=models[0].supports_tools,
         project_guidance=run.settings.project_guidance,
     )
-    trajectory = run.folder.attempt(assignment.attempt) / "trajectory.jsonl"
-    with trajectory.open("a") as lines:
+    with TrajectoryWriter(run.folder.attempt(assignment.attempt) / TRAJECTORY) as trajectory:
 
         def on_event(told: AgentEvent) -> None:
             event = run.redactor.value(told)
             if run.settings.keep_prompts or not _is_prompt(event):
-                lines.write(json.dumps(event) + "\n")
-                lines.flush()
+                trajectory.write(event)
             _show(event, workspace.path, logger.info)
 
         result = await run.runtime.run_agent(request, deadline=max(MIN_SECONDS, assignment.seconds), on_event=on_event)

@@ -8,6 +8,7 @@ from prefect import get_run_logger, task
 
 from devtasks import workspace as git
 from devtasks.allowed_paths import AllowedPaths
+from devtasks.evidence import DIFF
 from devtasks.task import DevTask
 from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
 from devtasks.validation.rule import ValidationContext
@@ -26,7 +27,7 @@ async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[P
     """Return the workspace's change and the verdict on it, whatever the agent said of its work."""
     logger = get_run_logger()
     patch = await asyncio.to_thread(git.diff, prepared.workspace, AllowedPaths.of(run.task).allows)
-    git.deliver_patch(patch, run.folder.attempt(attempt) / "diff.patch")
+    git.deliver_patch(patch, run.folder.attempt(attempt) / DIFF)
     if run.gateway.refusal and not (patch.changes or patch.reverted):
         refusal = run.gateway.refusal
         finding = Finding("model", ValidationLevel.ERROR, f"the model's call was refused: {refusal.message}")

@@ -49,12 +49,16 @@ class _Tip:
 
 
 def deliver_patch(patch: Patch, destination: Path) -> Path:
-    """Write the patch to a file that appears whole or not at all, in place of one of that name; return its path."""
+    """Write the patch to a file that appears whole or not at all, in place of one of that name; return its path.
+
+    Only the user may read it.
+    """
     destination = destination.absolute()
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".patch-", dir=destination.parent) as scratch:
             file = Path(scratch) / "patch"
+            file.touch(mode=0o600)
             with file.open("wb") as stream:
                 stream.write(patch.content)
                 stream.flush()

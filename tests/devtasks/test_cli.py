@@ -31,7 +31,9 @@ def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
 
 
-@pytest.mark.parametrize("command", ["up", "run-engine", "demo", "setup", "submit-task", "get-status", "metrics", "gc"])
+@pytest.mark.parametrize(
+    "command", ["up", "run-engine", "demo", "setup", "submit-task", "get-status", "metrics", "gc", "show"]
+)
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,7 +78,9 @@ def run(
             yield
 
     request = asyncio.run(act())
-    return request, [json.loads(line) for line in (folder / "trajectory.jsonl").read_text().splitlines()]
+    header, *lines = (json.loads(line) for line in (folder / "trajectory.jsonl").read_text().splitlines())
+    assert header["version"] == 1
+    return request, [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
 
 @pytest.mark.parametrize(
