@@ -192,7 +192,7 @@ async def _runs(way: Way, base_url: str, repository: Path, folder: Path, at_once
     made = [_workspace(repository, folder / str(number)) for number in range(at_once)]
     untouched = _look(repository)
     started, before = time.monotonic(), time.process_time()
-    async with _memory() as samples:
+    async with _memory(folder) as samples:
         inside = await asyncio.gather(*(_run(way.make, base_url, each, number) for number, each in enumerate(made)))
     seconds = time.monotonic() - started
     cpu = (time.process_time() - before + sum(inside)) / at_once
@@ -201,7 +201,8 @@ async def _runs(way: Way, base_url: str, repository: Path, folder: Path, at_once
         assert [change.path for change in patch.changes] == ["tests/test_number.py"], patch.changes
         assert f"str({number})" in patch.text, "each run has its own result"
     assert _look(repository) == untouched
-    memory = None if way.name == "docker" else max(samples) / at_once / 1e6
+    seen = way.name != "docker" or os.getuid() == 0  # a container's processes are another user's
+    memory = max(samples) / at_once / 1e6 if seen else None
     return Sample(way.name, at_once, cpu, seconds, memory)
 
 
@@ -236,14 +237,14 @@ async def _run(make: Callable[[Path, Path], SupervisedRuntime], base_url: str, m
 
 
 @asynccontextmanager
-async def _memory() -> AsyncGenerator[list[int]]:
-    """Collect, while it lasts, the memory (PSS, bytes) of all processes below this one but the simulator."""
+async def _memory(folder: Path) -> AsyncGenerator[list[int]]:
+    """Collect, while it lasts, the memory (PSS, bytes) of the processes below this one, but the simulator, or there."""
     samples = [0]
     others = {each.pid for each in psutil.Process().children()}
 
     async def look() -> None:
         while True:
-            samples.append(await asyncio.to_thread(_pss, others))
+            samples.append(await asyncio.to_thread(_pss, others, folder))
             await asyncio.sleep(SAMPLE_SECONDS)
 
     task = asyncio.create_task(look())
@@ -253,11 +254,12 @@ async def _memory() -> AsyncGenerator[list[int]]:
         task.cancel()
 
 
-def _pss(others: set[int]) -> int:
+def _pss(others: set[int], folder: Path) -> int:
+    below = {each.pid for each in psutil.Process().children(recursive=True)} - others
     total = 0
-    for process in psutil.Process().children(recursive=True):
-        if process.pid not in others:
-            with contextlib.suppress(psutil.Error):
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid in below or Path(process.cwd()).is_relative_to(folder):
                 total += process.memory_full_info().pss
     return total
 

@@ -24,7 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from deployments.setup import POOL
-from devtasks.execution.docker import remove_containers
+from devtasks.execution.docker_engine import remove_containers
 from devtasks.execution.local import HOME
 from devtasks.processes import kill_at_home, kill_tree
 from devtasks.run_folder import RunFolder

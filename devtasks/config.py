@@ -63,6 +63,13 @@ class OpenHandsConfig(BaseSettings):
         homes = (self.home, self.home / STACK, self.home / DEMO)
         return [self.model_copy(update={"home": home}) for home in homes if home.expanduser().is_dir()]
 
+    def make_home(self) -> None:
+        """Make the folder DEVTASKS_HOME where it is missing, as one that git does not see in whose checkout it lies."""
+        home = self.home.expanduser()
+        if not home.is_dir():
+            home.mkdir(parents=True)
+            (home / ".gitignore").write_text("*\n")
+
     @property
     def runs_folder(self) -> Path:
         """Where the runs keep their folders: OPENHANDS_WORKSPACE_ROOT, or `runs` under DEVTASKS_HOME."""

@@ -19,6 +19,7 @@ class FailureKind(StrEnum):
     ITERATIONS = "iterations"
     AGENT_ERROR = "agent_error"
     INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
 
     BAD_REQUEST = "bad_request"
     CONTEXT_OVERFLOW = "context_overflow"
@@ -69,6 +70,7 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.ITERATIONS: _MODEL_FAULT,
     FailureKind.AGENT_ERROR: _MODEL_FAULT,
     FailureKind.INTERRUPTED: _ENDS_TASK,
+    FailureKind.CANCELLED: _ENDS_TASK,
     FailureKind.BAD_REQUEST: _MODEL_FAULT,
     FailureKind.CONTEXT_OVERFLOW: _MODEL_FAULT,
     FailureKind.MODEL_UNAVAILABLE: _MODEL_FAULT,
@@ -98,6 +100,7 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
 NOT_THE_MODELS: frozenset[FailureKind] = frozenset(
     {
         FailureKind.INTERRUPTED,
+        FailureKind.CANCELLED,
         FailureKind.MODEL_UNAVAILABLE,
         FailureKind.UPSTREAM_RATE_LIMIT,
         FailureKind.COOLING,

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 from devtasks import removal
+from devtasks.environments.builder import DOWNLOADS, clear_downloads
 from devtasks.errors import WorkspaceError
-from devtasks.execution.docker import list_containers, remove_containers
+from devtasks.execution.docker_engine import list_containers, remove_containers
 from devtasks.execution.local import HOME
 from devtasks.processes import homes, kill_at_home
 from devtasks.run_folder import REMOVED, RunFolder
@@ -158,6 +159,13 @@ def unused_caches(scope: Scope) -> Iterator[Rubbish]:
             yield Rubbish("cache", str(shared.path), shared.size(), lambda shared=shared: _forget(shared))
 
 
+def large_downloads(scope: Scope) -> Iterator[Rubbish]:
+    """Yield the folders of uv's downloads that alone need more space than all environments may."""
+    for folder in (each for cache in scope.caches for each in sorted(cache.glob(f"{DOWNLOADS}*"))):
+        if scope.cache_bytes is not None and (needed := size(folder)) > scope.cache_bytes:
+            yield Rubbish("downloads", str(folder), needed, lambda folder=folder: _clear(folder))
+
+
 COLLECTORS: tuple[Collector, ...] = (
     leftovers,
     stray_processes,
@@ -165,6 +173,7 @@ COLLECTORS: tuple[Collector, ...] = (
     dead_work,
     old_runs,
     unused_caches,
+    large_downloads,
 )
 """Everything that is collected, in this order: what runs comes before where it runs."""
 
@@ -233,6 +242,11 @@ def _discarding(folder: RunFolder, changed: float) -> Callable[[], bool]:
 
 def _delete(path: Path) -> bool:
     removal.remove(path)
+    return True
+
+
+def _clear(folder: Path) -> bool:
+    clear_downloads(folder)
     return True
 
 

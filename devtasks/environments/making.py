@@ -1,8 +1,8 @@
 """Makes a project's environment with uv, once for each content of what describes it.
 
 This is the only step of a run that uses the network besides the calls to models: it installs packages, and so may run
-their build scripts, and the set-up command, as programs of this machine with a scrubbed environment. It works on the
-base commit, before any agent does.
+their build scripts, and the set-up command, with a scrubbed environment: as programs of this machine, or in containers
+for runs that work in one. It works on the base commit, before any agent does.
 """
 
 import asyncio
@@ -10,18 +10,14 @@ import hashlib
 import json
 import os
 import shutil
-import sys
-import sysconfig
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-import uv
-
 from devtasks import removal
+from devtasks.environments.builder import DOWNLOADS, Builder, HostBuilder, Step
 from devtasks.environments.description import Description, describe, is_installable
 from devtasks.errors import ProjectEnvironmentError
 from devtasks.processes import kill_tree
@@ -62,12 +58,14 @@ class ProjectEnvironment:
     described_by: str | None = None
 
 
-OWN = ProjectEnvironment(Path(sys.executable))
-"""The interpreter of devtasks, for projects without dependencies."""
-
-
 async def project_environment(
-    task: DevTask, workspace: Workspace, cache: Path, home: Path, log: Callable[[str], None]
+    task: DevTask,
+    workspace: Workspace,
+    cache: Path,
+    home: Path,
+    log: Callable[[str], None],
+    *,
+    builder: Builder | None = None,
 ) -> ProjectEnvironment:
     """Return the environment of the project in an untouched workspace, made where no run has needed it before.
 
@@ -77,15 +75,17 @@ async def project_environment(
         cache: the folder that all environments are in.
         home: HOME of the commands, the run's own folder.
         log: is told what happens.
+        builder: where the commands run, and with which interpreter; by default as processes of this machine.
 
     Raises:
         ProjectEnvironmentError: a command failed or took longer than 900 s.
     """
+    builder = builder or HostBuilder()
     found = await asyncio.to_thread(describe, workspace.path)
     if task.environment is EnvironmentChoice.NONE or (found is None and task.setup_command is None):
-        return OWN
+        return ProjectEnvironment(builder.python)
     tree = workspace.git.line("rev-parse", f"{workspace.base_commit}^{{tree}}") if found and found.local else None
-    shared = SharedFolder(cache / environment_key(found, task.setup_command, tree))
+    shared = SharedFolder(cache / environment_key(found, task.setup_command, tree, await builder.identity()))
     source = " and ".join(filter(None, (found and found.source, task.setup_command and "the set-up command")))
     made = ProjectEnvironment(shared.path / "venv" / "bin" / "python", shared.path, source)
     async with shared.changed_async() as lock:
@@ -94,11 +94,13 @@ async def project_environment(
             log(f"making the project's environment from {source}")
             removal.remove(shared.path)
             shared.path.mkdir()
-            await _Maker(task, workspace, shared.path, home, lock, log).make(found)
+            await _Maker(task, workspace, shared.path, home, lock, log, builder).make(found)
     return made
 
 
-def environment_key(found: Description | None, setup_command: str | None, tree: str | None) -> str:
+def environment_key(
+    found: Description | None, setup_command: str | None, tree: str | None, builder: Sequence[str]
+) -> str:
     """Return the name of an environment: the same for all that would come out alike."""
     described = found or Description("", {}, ())
     facts = {
@@ -108,8 +110,7 @@ def environment_key(found: Description | None, setup_command: str | None, tree: 
         "tree": tree,
         "setup_command": setup_command,
         "tools": TOOLS,
-        "python": [sys.version, getattr(sys, "_base_executable", sys.executable), sysconfig.get_platform()],
-        "uv": version("uv"),
+        "builder": builder,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -124,6 +125,7 @@ class _Maker:
     home: Path
     lock: int
     log: Callable[[str], None]
+    builder: Builder
 
     async def make(self, found: Description | None) -> None:
         """Run them all in a copy of the workspace, which is gone afterwards, and write the marker last."""
@@ -133,14 +135,16 @@ class _Maker:
             (Path(scratch) / "uv.toml").touch()  # uv looks no further up for settings
             ignored = shutil.ignore_patterns(".git")
             await asyncio.to_thread(shutil.copytree, self.workspace.path, copy, symlinks=True, ignore=ignored)
-            await self._uv(copy, "venv", "--no-project", "--python", sys.executable, str(self.folder / "venv"))
+            await self._uv(
+                copy, "venv", "--no-project", "--python", str(self.builder.python), str(self.folder / "venv")
+            )
             if found:
                 await self._install(found, copy)
             await self._uv(copy, "pip", "install", *TOOLS)
             if self.task.setup_command:
                 await self._run(copy, ("sh", "-c", self.task.setup_command))
             await self._run(copy, ("python", "-I", "-c", "import coverage, pytest"))
-        await self._run(self.folder, ("chmod", "-R", "a-w", str(self.folder / "venv")))
+            await self._run(copy, ("chmod", "-R", "a-w", str(self.folder / "venv")))
         facts = {"described_by": found and found.source, "setup_command": self.task.setup_command}
         (self.folder / _MARKER).write_text(json.dumps(facts) + "\n")
 
@@ -159,16 +163,18 @@ class _Maker:
 
     async def _uv(self, cwd: Path, *arguments: str) -> None:
         compiled = ("--compile-bytecode",) if arguments[0] != "venv" else ()
-        await self._run(cwd, (uv.find_uv_bin(), *arguments, *compiled, "--quiet"))
+        await self._run(cwd, (self.builder.uv, *arguments, *compiled, "--quiet"))
 
     async def _run(self, cwd: Path, argv: tuple[str, ...]) -> None:
         """Run a command to its end; a run that is killed leaves it to itself, with the lock, until then."""
+        step = Step(argv, cwd, self._environment(cwd.parent), (self.folder, self.home, cwd.parent))
+        started, environment = await self.builder.start(step)
         with tempfile.TemporaryFile() as output:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *argv,
+                    *started,
                     cwd=cwd,
-                    env=self._environment(),
+                    env=environment,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -186,6 +192,7 @@ class _Maker:
                 if process.returncode is None:
                     kill_tree(process.pid)
                     await process.wait()
+                    await self.builder.kill()
             if status != 0:
                 raise self._failed(argv, f"ended with status {status}", _read(output))
 
@@ -193,18 +200,16 @@ class _Maker:
         shown = " ".join((Path(argv[0]).name, *argv[1:])).replace(str(self.folder), "…")
         return ProjectEnvironmentError(without_user_info(shown), how, without_user_info(output))
 
-    def _environment(self) -> Mapping[str, str]:
+    def _environment(self, temporary: Path) -> Mapping[str, str]:
         venv, shown = self.folder / "venv", {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         # uv's own configuration file is the user's, who may name an index there.
         config = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
-        own_cache = str(self.folder.parent / "uv-cache")
-        places = {"HOME": str(self.home), "TMPDIR": str(self.home.parent), "XDG_CONFIG_HOME": config}
-        path = [str(venv / "bin"), str(Path(uv.find_uv_bin()).parent), shown.get("PATH", os.defpath)]
+        places = {"HOME": str(self.home), "TMPDIR": str(temporary), "XDG_CONFIG_HOME": config}
         return {
-            "UV_CACHE_DIR": own_cache,
+            "UV_CACHE_DIR": str(self.folder.with_name(DOWNLOADS)),
             **shown,
             **places,
-            "PATH": os.pathsep.join(path),
+            "PATH": os.pathsep.join((str(venv / "bin"), self.builder.path(shown.get("PATH", os.defpath)))),
             "VIRTUAL_ENV": str(venv),
             "UV_PROJECT_ENVIRONMENT": str(venv),
             "UV_PYTHON": str(venv / "bin" / "python"),

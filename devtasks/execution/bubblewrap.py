@@ -6,7 +6,6 @@ write to the run's `WRITABLE` folders alone, have no network but a loopback of t
 namespace in which there is nobody else. The gateway is met through its Unix socket.
 """
 
-import asyncio
 import functools
 import shutil
 import subprocess
@@ -73,15 +72,9 @@ class BubblewrapRuntime(LocalRuntime):
             folder.mkdir(parents=True, exist_ok=True)
         borrowed = [path for path in seen_by_git(self._folder) if not path.is_relative_to(self._folder)]
         view = arguments([*borrowed, *self._shown, *self._way_out()], writable, self._folder / "tmp")
-        return await asyncio.create_subprocess_exec(
-            *(PROGRAM, *view, "--chdir", str(self._folder), "--"),
-            *(sys.executable, "-P", "-m", SUPERVISOR, ALONE),
-            cwd=self._folder,
-            env=environment,
-            stdin=jobs,
-            stdout=jobs,
-            stderr=log,
-            start_new_session=True,
+        supervisor = (sys.executable, "-P", "-m", SUPERVISOR, ALONE)
+        return await self._spawn(
+            (PROGRAM, *view, "--chdir", str(self._folder), "--", *supervisor), environment, jobs, log
         )
 
 

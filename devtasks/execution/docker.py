@@ -7,19 +7,17 @@ because the run ended or the flow was killed, the container goes with all that r
 
 import asyncio
 import contextlib
-import csv
-import io
 import os
 import secrets
-import shutil
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Iterable
+from asyncio.subprocess import Process
 from pathlib import Path
 from typing import Any, Self
 
 import devtasks
-from devtasks.errors import AgentCrashed, InvalidInput, ServiceUnreachable
-from devtasks.execution.image import PYTHON, RECIPE_LABEL, SOURCE, default_image, recipe
+from devtasks.errors import AgentCrashed
+from devtasks.execution.docker_builder import DockerBuilder
+from devtasks.execution.docker_engine import ask, check_image, give, hand_over, mount, remove_containers, shut_in
+from devtasks.execution.image import PYTHON, SOURCE, default_image
 from devtasks.execution.limits import TASKS_PER_PROCESS, ResourceLimits
 from devtasks.execution.local import CONSTANTS, HOME, WRITABLE
 from devtasks.execution.runtime import AgentRequest, AgentResult, Command, CommandResult, OnEvent
@@ -27,20 +25,6 @@ from devtasks.execution.supervised import SUPERVISOR, SupervisedRuntime
 from devtasks.execution.supervisor import ALONE
 from devtasks.forkserver.client import ForkedProcess
 from devtasks.workspace import seen_by_git
-
-RUN_LABEL = "devtasks.run"
-"""The label with a container's run folder, by which one that was left behind is found."""
-
-UNPRIVILEGED = 65_532
-"""User and group in the container where the worker is root; elsewhere they are the worker's own."""
-
-TEMPORARY_MB = 512
-"""What /tmp in the container holds; it counts as memory. TMPDIR lies in the run's folder."""
-
-ANSWER_SECONDS = 30.0
-"""What the Docker engine may take to answer a question."""
-
-_MAKE = "one that `make image` made from this version"
 
 
 class DockerRuntime(SupervisedRuntime):
@@ -70,6 +54,10 @@ class DockerRuntime(SupervisedRuntime):
         """Check the engine and the image, before anything is paid for."""
         await check_image(self._image)
         return self
+
+    def builder(self, cache: Path) -> DockerBuilder:
+        """Return what makes projects' environments for this runtime; `cache` is the folder they are in."""
+        return DockerBuilder(self._image, self._folder, cache)
 
     async def run(self, command: Command) -> CommandResult:
         """Run a command in the container."""
@@ -108,7 +96,7 @@ class DockerRuntime(SupervisedRuntime):
         )
 
     async def _kill(self, process: Process | ForkedProcess) -> None:
-        await _docker("rm", "--force", self._name)
+        await ask("rm", "--force", self._name)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
 
@@ -118,27 +106,22 @@ class DockerRuntime(SupervisedRuntime):
     def _options(self) -> list[str]:
         limits = self._limits
         memory = f"{limits.memory_mb}m"
-        options = {
-            "label": f"{RUN_LABEL}={self._folder}",
-            "pull": "never",
-            "log-driver": "none",  # what passes here is the protocol, and nothing that Docker is to keep
-            "user": "{}:{}".format(*_user()),
-            "network": "none",
-            "ipc": "none",
-            "hostname": "sandbox",
-            "workdir": str(self._folder),
-            "cap-drop": "ALL",
-            "security-opt": "no-new-privileges",
-            "memory": memory,
-            "memory-swap": memory,
-            "cpus": f"{min(limits.cpus, os.cpu_count() or 1):g}",
-            "pids-limit": str(TASKS_PER_PROCESS * limits.processes),
-            "tmpfs": f"/tmp:rw,exec,nosuid,nodev,mode=1777,size={TEMPORARY_MB}m",  # noqa: S108
-        }
-        settings = [f"--{name}={value}" for name, value in options.items()]
-        mounts = [f"--mount={each}" for each in self._mounts()]
-        variables = [f"--env={name}={value}" for name, value in self._environment().items()]
-        return ["--interactive", "--rm", "--read-only", *settings, *mounts, *variables]
+        return [
+            "--interactive",
+            *shut_in(
+                self._folder,
+                self._environment(),
+                self._mounts(),
+                network="none",
+                ipc="none",
+                hostname="sandbox",
+                workdir=str(self._folder),
+                memory=memory,
+                memory_swap=memory,
+                cpus=f"{min(limits.cpus, os.cpu_count() or 1):g}",
+                pids_limit=str(TASKS_PER_PROCESS * limits.processes),
+            ),
+        ]
 
     def _mounts(self) -> list[str]:
         borrowed = [path for path in seen_by_git(self._folder) if not path.is_relative_to(self._folder)]
@@ -146,8 +129,8 @@ class DockerRuntime(SupervisedRuntime):
         read_only[Path(devtasks.__file__).parent] = SOURCE
         writable = [self._folder / name for name in WRITABLE]
         return [
-            *(_mount(path, target, "readonly") for path, target in read_only.items()),
-            *(_mount(path, str(path)) for path in writable),
+            *(mount(path, target, "readonly") for path, target in read_only.items()),
+            *(mount(path, str(path)) for path in writable),
         ]
 
     def _environment(self) -> dict[str, str]:
@@ -159,89 +142,6 @@ class DockerRuntime(SupervisedRuntime):
         """Make what the container may write the container's user's, where the worker is another."""
         for folder in (self._folder / name for name in WRITABLE):
             folder.mkdir(parents=True, exist_ok=True)
-            if os.getuid() == _user()[0]:
-                continue
-            _give(folder)
-            for _, folders, files, directory in os.fwalk(folder, follow_symlinks=False):
-                for name in (*folders, *files):
-                    _give(name, directory)
+            hand_over(folder)
         for path in (self._gateway, *self._way_out()) if self._gateway else ():
-            _give(path)
-
-
-async def check_image(image: str) -> None:
-    """Raise InvalidInput where no container of the image could run: no docker command, no or another image.
-
-    Raises:
-        InvalidInput: there is no `docker` command, no such image, or one made from another recipe than this version's.
-        ServiceUnreachable: no engine answers.
-    """
-    if shutil.which("docker") is None:
-        raise InvalidInput("runtime", "docker", "local, or a worker with Docker: there is no docker command here")
-    code, found, words = await _docker(
-        "image", "inspect", "--format", f'{{{{index .Config.Labels "{RECIPE_LABEL}"}}}}', image
-    )
-    if code and "No such image" in words:
-        raise InvalidInput("image", image, f"{_MAKE}; there is none of this name")
-    if code:
-        raise ServiceUnreachable("Docker", await _engine(), words)
-    if found != recipe():
-        raise InvalidInput(
-            "image", image, f"{_MAKE} (recipe {recipe()}), or an image FROM it; this is {found or 'foreign'}"
-        )
-
-
-async def remove_containers(folders: Iterable[Path]) -> int:
-    """Remove the containers that runs left behind in these folders; return how many."""
-    wanted = set(folders)
-    strays = [container for container, folder in await list_containers() if folder in wanted] if wanted else []
-    if strays:
-        await _docker("rm", "--force", *strays)
-    return len(strays)
-
-
-async def list_containers() -> list[tuple[str, Path]]:
-    """Return the id and the run's folder of every container of ours; none where there is no Docker."""
-    if shutil.which("docker") is None:
-        return []
-    listed = await _docker(
-        "ps", "--all", "--format", f'{{{{.ID}}}}\t{{{{.Label "{RUN_LABEL}"}}}}', "--filter", f"label={RUN_LABEL}"
-    )
-    lines = (line.partition("\t") for line in listed[1].splitlines())
-    return [(container, Path(folder)) for container, _, folder in lines]
-
-
-async def _engine() -> str:
-    return (await _docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}"))[1] or "its socket"
-
-
-async def _docker(*arguments: str) -> tuple[int, str, str]:
-    """Return a docker command's exit code and what it said on either stream; -1 where it took too long."""
-    process = await asyncio.create_subprocess_exec(
-        "docker", *arguments, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
-    )
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            output, error = await process.communicate()
-    except TimeoutError:
-        return -1, "", f"no answer within {ANSWER_SECONDS:g} s"
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode or 0, output.decode().strip(), error.decode(errors="replace").strip()
-
-
-def _user() -> tuple[int, int]:
-    return (os.getuid(), os.getgid()) if os.getuid() else (UNPRIVILEGED, UNPRIVILEGED)
-
-
-def _give(path: str | Path, directory: int | None = None) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.chown(path, *_user(), dir_fd=directory, follow_symlinks=False)
-
-
-def _mount(source: Path, target: str, *options: str) -> str:
-    """Return the words of a bind mount; commas and quotes of a path are written as CSV has them."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(["type=bind", f"source={source}", f"target={target}", *options])
-    return line.getvalue()
+            give(path)

@@ -61,14 +61,12 @@ class LocalRuntime(SupervisedRuntime):
             request = {"environment": environment, "folder": str(self._folder)}
             with contextlib.suppress(CannotFork):
                 return await fork(self._server, request, (jobs, jobs, log))
+        return await self._spawn((sys.executable, "-P", "-m", SUPERVISOR), environment, jobs, log)
+
+    async def _spawn(self, argv: tuple[str, ...], environment: dict[str, str], jobs: int, log: int) -> Process:
+        """Start a program in the run's folder and in a session of its own, with the supervisor's channels."""
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", SUPERVISOR),
-            cwd=self._folder,
-            env=environment,
-            stdin=jobs,
-            stdout=jobs,
-            stderr=log,
-            start_new_session=True,
+            *argv, cwd=self._folder, env=environment, stdin=jobs, stdout=jobs, stderr=log, start_new_session=True
         )
 
     async def _kill(self, process: Process | ForkedProcess) -> None:

@@ -13,6 +13,7 @@ class Oversight:
     """Calls `stop` once, when the agent is stuck, says nothing for too long, or says too much.
 
     `silence` is in seconds after its first event, `output` in bytes of all of them. On leaving `with` it is over.
+    `stopped` is why it was to be stopped, None while it is not.
     """
 
     def __init__(self, stop: Callable[[Stop], None], *, silence: float, output: int) -> None:
@@ -24,7 +25,7 @@ class Oversight:
         self._responses: set[str] = set()
         self._quiet_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._stopped = False
+        self.stopped: Stop | None = None
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -65,6 +66,6 @@ class Oversight:
             self._end(Stop(AgentStatus.SILENCE, f"no event for {self._silence:g} seconds"))
 
     def _end(self, stop: Stop) -> None:
-        if not self._stopped:
-            self._stopped = True
+        if self.stopped is None:
+            self.stopped = stop
             self._stop(stop)

@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from abc import ABC, abstractmethod
 from asyncio.subprocess import Process
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,17 +18,33 @@ from typing import Any, Self
 from devtasks.errors import AgentCrashed
 from devtasks.execution.limits import ResourceLimits
 from devtasks.execution.oversight import Oversight
-from devtasks.execution.runtime import AgentEvent, AgentRequest, AgentResult, Command, CommandResult, OnEvent, Stop
+from devtasks.execution.runtime import (
+    AgentEvent,
+    AgentRequest,
+    AgentResult,
+    AgentStatus,
+    Command,
+    CommandResult,
+    OnEvent,
+    Stop,
+)
 from devtasks.forkserver.client import ForkedProcess
 
 MAX_LINE = 8 << 20
 """Bytes of one protocol line; the supervisor's own lines stay far below."""
 
-GRACE_SECONDS = 10.0
-"""What the supervisor may take beyond a job's own limit before it is killed itself."""
+GRACE_SECONDS = 3.0
+"""What the supervisor may take to stop a job, or to leave, before it is killed itself with all that runs there."""
+
+START_SECONDS = 120.0
+"""What a supervisor may take until a job begins: a container's start, and OpenHands' imports on a busy machine."""
 
 SUPERVISOR = "devtasks.execution.supervisor"
 """The module that is the supervisor's program."""
+
+
+class _Unanswered(Exception):
+    """The supervisor did not say in time that it had stopped a job; it was killed."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +111,11 @@ class SupervisedRuntime(ABC):
             "env": dict(command.env),
             "timeout": command.timeout,
         }
-        answer = await self._do(job, command.timeout, _ignore)
+        started = time.monotonic()
+        try:
+            answer = await self._do(job, command.timeout, _ignore)
+        except _Unanswered:
+            return CommandResult(None, "", time.monotonic() - started, timed_out=True)
         fields = ("exit_code", "output", "seconds", "timed_out", "exceeded")
         return CommandResult(**{name: answer[name] for name in fields})
 
@@ -109,7 +131,12 @@ class SupervisedRuntime(ABC):
                 oversight.feed(event)
 
             oversight = self._oversight
-            answer = await self._do(job, deadline, heard)
+            started = time.monotonic()
+            try:
+                answer = await self._do(job, deadline, heard)
+            except _Unanswered:
+                stop = oversight.stopped or Stop(AgentStatus.DEADLINE)
+                answer = {"result": {**stop._asdict(), "seconds": time.monotonic() - started}}
         result = AgentResult.model_validate(answer["result"])
         # Whoever was stopped could not say how far it had come.
         return result if result.iterations else result.model_copy(update={"iterations": oversight.iterations})
@@ -127,6 +154,8 @@ class SupervisedRuntime(ABC):
                 self._oversight.extend(seconds)
 
     def _stop(self, stop: Stop) -> None:
+        if self._time and self._current:
+            self._time.reschedule(asyncio.get_running_loop().time() + GRACE_SECONDS)
         self._tell({"stop": stop})
 
     def _tell(self, message: dict[str, Any]) -> None:
@@ -136,13 +165,17 @@ class SupervisedRuntime(ABC):
 
     async def close(self) -> None:
         """End the supervisor and with it every process of this run."""
+        await self._end(GRACE_SECONDS)
+
+    async def _end(self, grace: float) -> None:
+        """End the supervisor, which may take so many seconds to leave by itself."""
         supervisor, self._current = self._current, None
         if supervisor is None:
             return
         process = supervisor.process
         supervisor.jobs.close()
         try:
-            await asyncio.wait_for(process.wait(), GRACE_SECONDS)
+            await asyncio.wait_for(process.wait(), grace)
         except TimeoutError:
             await self._kill(process)
             await process.wait()
@@ -153,14 +186,25 @@ class SupervisedRuntime(ABC):
         job = job | {"limits": asdict(self._limits)}
         async with self._one_job:
             supervisor = await self._supervisor()
+            begun = False
+
+            def begin() -> None:
+                nonlocal begun
+                begun = True
+                limit.reschedule(asyncio.get_running_loop().time() + seconds + GRACE_SECONDS)
+
             try:
-                async with asyncio.timeout(seconds + GRACE_SECONDS) as self._time:
-                    answer = await _exchange(supervisor, job, on_event)
-            except BaseException as error:
-                # Cancelled, out of time or out of step: this supervisor cannot be spoken to again.
+                async with asyncio.timeout(START_SECONDS) as self._time:
+                    limit = self._time
+                    answer = await _exchange(supervisor, job, begin, on_event)
+            except TimeoutError:
+                await self._end(0)
+                if not begun:
+                    raise AgentCrashed(f"the agent's supervisor began nothing within {START_SECONDS:g} s") from None
+                raise _Unanswered from None
+            except BaseException:
+                # Cancelled or out of step: this supervisor cannot be spoken to again.
                 await self.close()
-                if isinstance(error, TimeoutError):
-                    raise AgentCrashed("the agent's supervisor did not answer in time") from None
                 raise
             finally:
                 self._time = None
@@ -184,7 +228,9 @@ class SupervisedRuntime(ABC):
         return self._current
 
 
-async def _exchange(supervisor: _Supervisor, job: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
+async def _exchange(
+    supervisor: _Supervisor, job: dict[str, Any], begin: Callable[[], None], on_event: OnEvent
+) -> dict[str, Any]:
     try:
         supervisor.jobs.write(json.dumps(job).encode() + b"\n")
         await supervisor.jobs.drain()
@@ -192,9 +238,13 @@ async def _exchange(supervisor: _Supervisor, job: dict[str, Any], on_event: OnEv
             message = _parse(line)
             if message is None:
                 continue
-            if message.get("type") == "result":
-                return message
-            on_event(message)
+            match message.get("type"):
+                case "begun":
+                    begin()
+                case "result":
+                    return message
+                case _:
+                    on_event(message)
     except (ConnectionError, ValueError) as error:
         raise AgentCrashed(f"the agent's supervisor broke off: {error}") from error
     raise AgentCrashed("the agent's supervisor ended in the middle of a job")

@@ -1,7 +1,8 @@
 """The process under which everything untrusted of one run lives: the agent, its shell and the validation commands.
 
-`python -m devtasks.execution.supervisor` reads jobs as JSON lines on standard input and answers with events and one
-result per job as JSON lines on standard output, one job at a time; a line `{"extend": SECONDS}` meanwhile prolongs it.
+`python -m devtasks.execution.supervisor` reads jobs as JSON lines on standard input and answers each, one at a time,
+as JSON lines on standard output: that it has begun, events, one result. Meanwhile a line `{"extend": SECONDS}`
+prolongs it, and `{"stop": [STATUS, DETAIL]}` ends it.
 Conversations are forks of this process, which has OpenHands imported (in a thread, while the first commands already
 run), so only the first of a run pays the import; a supervisor that is itself the fork of a preloaded server pays
 nothing.
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
@@ -144,6 +145,7 @@ class Supervisor:
         self._answers.write(b"\n" + json.dumps(message).encode() + b"\n")
 
     def _run_command(self, job: Message) -> Message:
+        self._send({"type": "begun"})
         started = time.monotonic()
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
@@ -156,7 +158,7 @@ class Supervisor:
                 start_new_session=True,
             )
             _sacrifice(process.pid)
-            stop = self._wait(lambda: process.poll() is not None, started + job["timeout"])
+            stop = self._wait(process.pid, lambda: process.poll() is not None, started + job["timeout"])
             self._kill()
             process.wait()
             return {
@@ -170,6 +172,7 @@ class Supervisor:
     def _run_agent(self, job: Message) -> Message:
         self._preload.join()  # forking is safe only while this is the single thread
         request = _with_relay(AgentRequest.model_validate(job["request"]))
+        self._send({"type": "begun"})
         started = time.monotonic()
         # A file and not a pipe, which is full at 64 KiB while nobody reads it yet.
         with tempfile.TemporaryFile() as results:
@@ -185,7 +188,7 @@ class Supervisor:
                     codes.append(code)
                 return bool(done)
 
-            if stop := self._wait(ended, started + job["deadline"]):
+            if stop := self._wait(pid, ended, started + job["deadline"]):
                 self._kill()
                 stopped = AgentResult(status=stop.status, detail=stop.detail, seconds=time.monotonic() - started)
                 return {"result": stopped.model_dump(mode="json")}
@@ -195,9 +198,10 @@ class Supervisor:
                 return {"result": json.loads(line)}
         return {"error": f"the agent's process ended with {_ending(codes[0])} and no result"}
 
-    def _wait(self, done: Any, deadline: float) -> Stop | None:
-        """Wait for the job's end; return why it is to be stopped before, None where it is not."""
+    def _wait(self, pid: int, done: Callable[[], bool], deadline: float) -> Stop | None:
+        """Wait for the end of the job, which is this child; return why to stop it before, None where it is not."""
         while not done():
+            _bury_others(pid)
             self._jobs.poll(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
             if self._jobs.closed:
                 self._kill()
@@ -231,6 +235,14 @@ def in_front(environment: Mapping[str, str]) -> dict[str, str]:
         return dict(environment)
     path = os.pathsep.join((environment["PATH"], os.environ.get("PATH", os.defpath)))
     return {**environment, "PATH": path}
+
+
+def _bury_others(pid: int) -> None:
+    """Reap the dead children but this one: adopted orphans, which would take up the job's processes until its end."""
+    if sys.platform == "linux":
+        with contextlib.suppress(ChildProcessError):
+            while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and dead.si_pid != pid:
+                os.waitpid(dead.si_pid, os.WNOHANG)
 
 
 def kill_descendants() -> None:

@@ -44,6 +44,7 @@ def test_what_follows_a_history(attempts: list[tuple[str, FailureKind | None]], 
     "kind",
     [
         FailureKind.INTERRUPTED,
+        FailureKind.CANCELLED,
         FailureKind.AUTHENTICATION,
         FailureKind.MINUTE_LIMIT,
         FailureKind.UNREACHABLE,

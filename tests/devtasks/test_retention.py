@@ -162,6 +162,16 @@ def test_unused_caches_go_and_used_ones_stay(runs: Path, tmp_path: Path) -> None
     assert (used.path.exists(), unused.path.exists()) == (True, False)
 
 
+def test_uvs_downloads_go_when_they_alone_need_too_much_space(runs: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "environments"
+    for name, size in (("uv-cache", 50), ("uv-cache-docker", 500), ("0123456789abcdef", 500)):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "file").write_text("x" * size)
+    assert [each.kind for each in collect(make_scope(runs, Standing.OVER, cache, cache_bytes=100))] == ["downloads"]
+    assert {path.parent.name for path in cache.glob("*/file")} == {"uv-cache", "0123456789abcdef"}
+    assert collect(make_scope(runs, Standing.OVER, cache)) == [], "without a bound"
+
+
 def test_what_cannot_be_removed_is_named_and_the_rest_goes(runs: Path) -> None:
     def refuse() -> bool:
         raise OSError("it is stuck")

@@ -21,5 +21,6 @@ def test_a_task_that_asks_for_docker_is_accepted_and_says_where_it_ran(up: Up, t
     report = json.loads(done.stdout)
     assert (report["state"], report["isolation"], report["simulated"]) == ("Accepted", "docker", True)
     assert {each["isolation"] for each in report["attempts"]} == {"docker"}
-    left = subprocess.run(["docker", "ps", "-aq", "--filter", "label=devtasks.run"], capture_output=True, check=True)
-    assert left.stdout == b""
+    labels = ("docker", "ps", "-a", "--format", '{{.Label "devtasks.run"}}')
+    left = subprocess.run(labels, capture_output=True, text=True, check=True).stdout
+    assert str(up.stack) not in left

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -176,6 +176,18 @@ def example_repository(root: Path) -> Path:
     git(root, "add", "README.md")
     (root / "pyproject.toml").open("a").write("# not staged\n")
     (root / "notes.txt").write_text("untracked\n")
+    return root
+
+
+def commit_files(root: Path, files: Mapping[str, str]) -> Path:
+    """Write these files into a folder and commit all there is; the folder becomes a git repository first."""
+    root.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "--allow-empty", "-m", "files")
     return root
 
 

@@ -126,6 +126,8 @@ def prefect_stack(folder: Path) -> Generator[PrefectStack]:
     server = {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": postgres.url("prefect"),
         "PREFECT_SERVER_API_AUTH_STRING": auth,
+        # While it marks a run late, a poll passes over that run; a worker that polls once would never see it.
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
     }
     command = (sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--port", str(port))
     with (folder / "server.log").open("wb") as log:

@@ -14,7 +14,7 @@ from models import NOW, make_model
 from prefect.logging import disable_run_logger
 
 from blocks import OpenHandsRuntime
-from devtasks.environments import OWN
+from devtasks.environments import ProjectEnvironment
 from devtasks.execution.runtime import AgentRequest, AgentResult, AgentStatus, OnEvent
 from devtasks.model_selector import ModelSelector, TaskRequirements
 from devtasks.openrouter.gateway import Gateway
@@ -24,6 +24,7 @@ from tasks.run_openhands import Assignment, run_openhands
 
 PROMPT = {"type": "message", "source": "user", "text": "Write tests for the secret sauce."}
 ANSWER = {"type": "message", "source": "agent", "text": "Done."}
+OWN = ProjectEnvironment(Path(sys.executable))
 SECRET = "a-secret-of-this-run"
 LEAK = {"type": "action", "tool": "terminal", "arguments": {"command": f"echo {SECRET}"}, "thought": "", "response": ""}
 

@@ -7,6 +7,9 @@ FOLDER = Path(__file__).parent
 PYTHON = "/opt/devtasks/bin/python"
 """The interpreter in the image that has OpenHands, pytest and coverage."""
 
+PATH = "/opt/devtasks/bin:/usr/local/bin:/usr/bin:/bin"
+"""The image's PATH; uv, too, lies in the first of these."""
+
 SOURCE = "/opt/devtasks/src/devtasks"
 """Where a container shows this package, read-only: its agent speaks the protocol of the worker that started it."""
 

@@ -1,12 +1,14 @@
-import subprocess
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import commit_files
 from wheels import TOOLS, packed, tiny_wheel
 
 from devtasks.environments import ProjectEnvironment, project_environment
+from devtasks.environments.builder import Builder
 from devtasks.task import DevTask
 from devtasks.workspace import Workspace, prepare
 
@@ -17,6 +19,7 @@ TINY = (("sweet", "1.0"), ("sweet", "2.0"), ("sour", "1.0"), ("pytest", "9.0"), 
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of tiny wheels, two of which only bear the names of the validator's tools."""
     folder = tmp_path_factory.mktemp("wheels")
+    folder.chmod(0o755)  # in a container another user reads it
     for name, version in TINY:
         tiny_wheel(folder, name, version)
     return folder
@@ -48,18 +51,7 @@ def real_index(index: Path, real_tools: Path, monkeypatch: pytest.MonkeyPatch) -
 def project(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
     """Commit these files as a project."""
 
-    def make(files: Mapping[str, str]) -> Path:
-        folder = tmp_path / "project"
-        for name, text in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
-        folder.mkdir(exist_ok=True)
-        identity = ("-c", "user.name=U", "-c", "user.email=u@example.org")
-        for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "--allow-empty", "-m", "files")):
-            subprocess.run(["git", *words], cwd=folder, check=True)
-        return folder
-
-    return make
+    return partial(commit_files, tmp_path / "project")
 
 
 @pytest.fixture
@@ -83,9 +75,13 @@ def make_environment(
     """Return the coroutine that makes a project's environment, and what it logs."""
     logged: list[str] = []
 
-    async def make(folder: Path, run: str = "run", **values: Any) -> tuple[ProjectEnvironment, list[str]]:
+    async def make(
+        folder: Path, run: str = "run", builder: Builder | None = None, **values: Any
+    ) -> tuple[ProjectEnvironment, list[str]]:
         task, workspace = workspace_of(folder, run, **values)
-        made = await project_environment(task, workspace, cache, tmp_path / run / "home", logged.append)
+        made = await project_environment(
+            task, workspace, cache, tmp_path / run / "home", logged.append, builder=builder
+        )
         return made, logged
 
     return make

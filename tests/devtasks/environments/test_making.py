@@ -12,7 +12,7 @@ import pytest
 import uv
 
 from devtasks import shared_folders
-from devtasks.environments import OWN, describe
+from devtasks.environments import ProjectEnvironment, describe
 from devtasks.environments.making import environment_key
 from devtasks.errors import InvalidInput, ProjectEnvironmentError
 from devtasks.execution.local import LocalRuntime
@@ -21,6 +21,7 @@ from devtasks.validation.baseline import Baseline, SuiteState, measure_baseline
 
 pytestmark = pytest.mark.usefixtures("index")
 
+OWN = ProjectEnvironment(Path(sys.executable))
 REQUIREMENTS = {"requirements.txt": "sweet<2\n"}
 PACKAGE = """\
 [project]
@@ -229,10 +230,10 @@ def test_the_packages_of_an_environment_cannot_be_written(make_environment, proj
 )
 def test_what_would_come_out_otherwise_has_another_name(tmp_path, files, setup, tree):
     (tmp_path / "requirements.txt").write_text(REQUIREMENTS["requirements.txt"])
-    before = environment_key(describe(tmp_path), None, None)
-    assert environment_key(describe(tmp_path), None, None) == before
+    before = environment_key(describe(tmp_path), None, None, ())
+    assert environment_key(describe(tmp_path), None, None, ()) == before
     (tmp_path / "requirements.txt").write_text(files["requirements.txt"])
-    assert environment_key(describe(tmp_path), setup, tree) != before
+    assert environment_key(describe(tmp_path), setup, tree, ()) != before
 
 
 def test_an_environment_goes_when_no_run_needs_it(make_environment, project, cache, tmp_path):

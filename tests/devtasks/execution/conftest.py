@@ -85,9 +85,9 @@ def new_runtime(request: pytest.FixtureRequest) -> Callable[..., SupervisedRunti
     return RUNTIMES[request.param]
 
 
-@pytest.fixture(scope="module", params=["spawned", "forked", *SANDBOXES])
+@pytest.fixture(scope="module", params=["forked", *SANDBOXES])
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The local runtime with a supervisor of either origin and in bubblewrap, and the docker runtime."""
+    """The local runtime with a forked supervisor, in bubblewrap, where it is a new process, and the docker runtime."""
     if request.param in SANDBOXES:
         SANDBOXES[request.param]()
     server: Path | None = request.getfixturevalue("agents") if request.param == "forked" else None

@@ -13,7 +13,8 @@ from sandboxes import require_docker
 
 from devtasks import workspace
 from devtasks.errors import AgentCrashed, InvalidInput, ServiceUnreachable
-from devtasks.execution.docker import DockerRuntime, check_image, remove_containers
+from devtasks.execution.docker import DockerRuntime
+from devtasks.execution.docker_engine import check_image, remove_containers
 from devtasks.execution.image import default_image
 from devtasks.execution.limits import ResourceLimits
 from devtasks.execution.runtime import Command, CommandResult

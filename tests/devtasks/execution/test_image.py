@@ -7,7 +7,7 @@ import pytest
 
 from devtasks.errors import InvalidInput
 from devtasks.execution import image
-from devtasks.execution.docker import check_image, remove_containers
+from devtasks.execution.docker_engine import check_image, remove_containers
 
 ROOT = Path(__file__).parents[3]
 

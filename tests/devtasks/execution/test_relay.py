@@ -39,8 +39,9 @@ def test_where_no_gateway_listens_the_connection_is_closed(tmp_path: Path) -> No
     async def main(port: int) -> bytes:
         async with asyncio.timeout(10):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            answer = await reader.read()
             writer.close()
-            return await reader.read()
+            return answer
 
     with relayed_to(tmp_path / "nobody.sock") as port:
         assert asyncio.run(main(port)) == b""

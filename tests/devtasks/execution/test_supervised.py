@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from devtasks.execution.supervisor import MAX_OUTPUT
 
 NewRuntime = Callable[[Path], SupervisedRuntime]
 
+STOP_SECONDS = 10
+"""Within which a supervisor is killed: twice what is promised, for a busy machine."""
+
 # Leaves a process behind that has a session of its own and no parent, as a daemon has, and that does not end if asked.
 DAEMON = """
 import os, signal, sys
@@ -29,6 +33,30 @@ if os.fork() == 0:
         os.execvp("sleep", ["sleep", sys.argv[1]])
     os._exit(0)
 os.wait()
+"""
+
+# Leaves as many dead orphans behind as it is told to, and waits until its own parent has buried them.
+ORPHANS = """
+import os, sys, time
+from pathlib import Path
+for _ in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        os.fork()
+        os._exit(0)
+    os.wait()
+def unburied():
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        found += state == "Z" and int(parent) == os.getppid()
+    return found
+deadline = time.monotonic() + 10
+while unburied() and time.monotonic() < deadline:
+    time.sleep(0.05)
+sys.exit(unburied())
 """
 
 
@@ -98,6 +126,12 @@ def test_a_daemon_does_not_outlive_its_command(stage: Any, mark: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the supervisor adopt orphans")
+def test_orphans_that_die_take_up_no_process_while_the_command_runs(stage: Any) -> None:
+    result = stage.run(str(stage.runtime.python), "-c", ORPHANS, "20")
+    assert result.exit_code == 0, f"{result.exit_code} zombies"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the supervisor adopt orphans")
 def test_a_command_out_of_time_is_killed_with_all_it_started(stage: Any, mark: str) -> None:
     code = f"{DAEMON}\nopen('started', 'w').close(); import time; time.sleep(float(sys.argv[1]))"
     result = stage.run(str(stage.runtime.python), "-c", code, mark, timeout=3)
@@ -136,11 +170,11 @@ def test_a_job_that_waited_for_something_gets_its_time_back(new_runtime: NewRunt
 
 @asynccontextmanager
 async def sleeping(
-    new_runtime: NewRuntime, folder: Path, mark: str
+    new_runtime: NewRuntime, folder: Path, mark: str, seconds: float = 600
 ) -> AsyncGenerator[tuple[SupervisedRuntime, asyncio.Task[Any]]]:
-    """A runtime in the middle of a command that never ends, with a child of its own."""
+    """A runtime in the middle of a command that never ends by itself, with a child of its own."""
     async with new_runtime(folder) as runtime:
-        command = Command(("sh", "-c", f"sleep {mark} & wait"), folder, 600)
+        command = Command(("sh", "-c", f"sleep {mark} & wait"), folder, seconds)
         job = asyncio.create_task(runtime.run(command))
         await until_async(lambda: len(alive(mark)) == 2)
         yield runtime, job
@@ -166,6 +200,29 @@ def test_giving_a_command_up_ends_it_and_the_next_one_runs(new_runtime: NewRunti
             with pytest.raises(asyncio.CancelledError):
                 await job
             assert alive(mark) == []
+            assert (await runtime.run(Command(("echo", "on"), tmp_path, 60))).output == "on\n"
+
+    asyncio.run(act())
+
+
+@pytest.mark.parametrize("seconds", [600, 3], ids=["given-up", "out-of-time"])
+def test_a_supervisor_that_does_nothing_any_more_is_killed_within_seconds_with_all_it_started(
+    new_runtime: NewRuntime, tmp_path: Path, mark: str, *, seconds: float
+) -> None:
+    async def act() -> None:
+        async with sleeping(new_runtime, tmp_path, mark, seconds) as (runtime, job):
+            (supervisor,) = supervisors(tmp_path)
+            supervisor.suspend()
+            suspended = time.monotonic()
+            if seconds == 600:
+                job.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await job
+                assert time.monotonic() - suspended < STOP_SECONDS
+            else:
+                assert (await job).timed_out
+                assert time.monotonic() - suspended < seconds + STOP_SECONDS
+            assert (alive(mark), supervisors(tmp_path)) == ([], [])
             assert (await runtime.run(Command(("echo", "on"), tmp_path, 60))).output == "on\n"
 
     asyncio.run(act())
