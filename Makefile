@@ -70,9 +70,17 @@ bench-execution: $(READY) ## Measure what isolation costs beside a plain SDK scr
 soak-kills: $(READY) ## Kill workers, agents and containers at random over 200 runs, and look what is lost or left; takes an hour
 	@PYTHONPATH=tests/support .venv/bin/python benchmarks/kills.py
 
+.PHONY: bench-validation-speed
+bench-validation-speed: $(READY) ## Measure what a verdict on unit tests costs beside one plain run of them
+	@.venv/bin/python benchmarks/validation_speed.py
+
 .PHONY: bench-selection
 bench-selection: $(READY) ## Measure how well the selector learns on synthetic models, and how long a choice takes
 	@.venv/bin/python benchmarks/selection.py
+
+.PHONY: bench-validation
+bench-validation: $(READY) ## Judge good and bad tests of modules on PyPI, and count what is accepted; takes hours
+	@PYTHONPATH=tests/support .venv/bin/python benchmarks/validation.py $(ARGS)
 
 .PHONY: clean
 clean: ## Remove the demo's and the stack's state (not the set-up)

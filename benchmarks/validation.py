@@ -1,0 +1,246 @@
+"""What the validator of unit tests accepts and rejects, over modules on PyPI: the confusion matrix, kind by kind.
+
+For each module of the corpus (tests/support/corpus) the project is laid out without its tests, but for one other
+test file, and measured; then its own tests are judged, which are good, and every bad result that is made of them by
+program. Tests run in bubblewrap where that works here, and as processes of this machine where it does not. A command
+gets 20 seconds, so that endless loops end soon.
+
+Exit codes: 0 no bad result was accepted, 1 one was (with CHECK=1 any other missed aim too), 2 wrong usage.
+"""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from corpus.kinds import KINDS
+from corpus.modules import MODULES, Module
+from corpus.results import Result, good_result
+from corpus.sources import CACHE, fetch, good, lay_out
+from cyclopts import App, Parameter
+from report import Aim, finish, machine
+
+from devtasks.errors import DevtasksError, InvalidInput
+from devtasks.execution import bubblewrap
+from devtasks.execution.bubblewrap import BubblewrapRuntime
+from devtasks.execution.local import LocalRuntime
+from devtasks.execution.runtime import Runtime
+from devtasks.task import DevTask
+from devtasks.validation.baseline import Baseline, measure_baseline
+from devtasks.validation.result import ValidationLevel, ValidationResult
+from devtasks.validation.rule import ValidationContext
+from devtasks.validation.validator import ResultValidator
+from devtasks.workspace import Change, ChangeStatus
+
+GOOD = "good"
+COMMAND_SECONDS = 20.0
+GOOD_REJECTED = 0.02
+"""The aim: what part of the good results may be rejected."""
+
+app = App(name="validation.py", help="Judge good and bad results of modules on PyPI.")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one result, or that this kind cannot be made of this module; `errors` by the rules' names."""
+
+    module: str
+    kind: str
+    made: bool = True
+    passed: bool = False
+    score: float = 0
+    seconds: float = 0
+    errors: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A laid-out project with its baseline, and the sandbox in which its results are judged one after the other."""
+
+    module: Module
+    original: Path
+    folder: Path
+    runtime: Runtime
+    baseline: Baseline | None = None
+
+    @property
+    def workspace(self) -> Path:
+        """Where the project lies when it is judged; the sandbox holds on to the folder itself."""
+        return self.folder / "workspace"
+
+    @property
+    def task(self) -> DevTask:
+        """What an agent would have been asked."""
+        return DevTask.parse(
+            task_id="corpus",
+            category="unit_test",
+            description="Write unit tests.",
+            repository=str(self.original),
+            target_file=self.module.target,
+            limits={"seconds": COMMAND_SECONDS},
+        )
+
+    def reset(self) -> None:
+        """Make the workspace what it was."""
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        for path in self.workspace.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        shutil.copytree(self.original, self.workspace, dirs_exist_ok=True)
+
+    def scratch(self, name: str) -> Path:
+        """Make an empty folder for reports."""
+        folder = self.folder / "scratch" / name
+        folder.mkdir(parents=True)
+        return folder
+
+    async def measure(self) -> Baseline:
+        """Measure the project without the module's tests."""
+        self.reset()
+        return await measure_baseline(
+            self.task, self.workspace, self.runtime, self.scratch("baseline"), self.runtime.python
+        )
+
+    def _before(self, path: str) -> bytes | None:
+        file = self.original / path
+        return file.read_bytes() if file.is_file() else None
+
+    async def judge(self, kind: str, result: Result, baseline: Baseline) -> ValidationResult:
+        """Make a result's changes in a fresh workspace, and return the verdict on them."""
+        self.reset()
+        context = ValidationContext(
+            task=self.task,
+            workspace=self.workspace,
+            changes=tuple(_changes(self.workspace, result)),
+            baseline=baseline,
+            runner=self.runtime,
+            scratch=self.scratch(kind),
+            python=self.runtime.python,
+            before=self._before,
+        )
+        return await ResultValidator().validate(context)
+
+
+@app.default
+def main(
+    *,
+    modules: Annotated[int | None, Parameter(help="Only so many modules, from all over the corpus.")] = None,
+    kinds: Annotated[str | None, Parameter(help="Only these kinds of bad results, separated by commas.")] = None,
+    jobs: Annotated[int, Parameter(help="Modules at the same time.")] = 1,
+    cache: Annotated[Path, Parameter(help="Where the source distributions are kept.")] = CACHE,
+) -> int:
+    """Judge the corpus; print the matrix, the bad results accepted and the good ones rejected."""
+    chosen = kinds.split(",") if kinds else list(KINDS)
+    for kind in chosen:
+        if kind not in KINDS:
+            raise InvalidInput.unknown("--kinds", kind, list(KINDS))
+    if jobs < 1 or (modules is not None and modules < 1):
+        raise InvalidInput("--jobs, --modules", "below 1", "a whole number from 1 on")
+    where = machine()
+    judgements = asyncio.run(_judge_all(_sample(modules), chosen, jobs, cache))
+    wrong = [each for each in judgements if each.made and each.passed is not (each.kind == GOOD)]
+    for each in wrong:
+        print(f"{'bad one accepted' if each.passed else 'good one rejected'}: {each.kind} of {each.module}")
+        for rule, message in each.errors:
+            print(f"    {rule}: {message}")
+    samples = [asdict(each) for each in judgements]
+    missed = finish("validation", where, _rows(judgements), samples, _aims(judgements))
+    return 1 if any(each.passed for each in wrong) else missed
+
+
+def _sample(number: int | None) -> list[Module]:
+    """Return so many modules, as far from each other in the corpus as can be."""
+    number = min(number or len(MODULES), len(MODULES))
+    return [MODULES[index * len(MODULES) // number] for index in range(number)]
+
+
+async def _judge_all(modules: list[Module], kinds: list[str], jobs: int, cache: Path) -> list[Judgement]:
+    turns = asyncio.Semaphore(jobs)
+    sdists = {release: fetch(release, cache) for release in {module.release for module in modules}}
+
+    async def judge(module: Module) -> list[Judgement]:
+        async with turns:
+            return await _judge(module, kinds, sdists[module.release])
+
+    found = await asyncio.gather(*map(judge, modules))
+    return [each for judgements in found for each in judgements]
+
+
+async def _judge(module: Module, kinds: Iterable[str], sdist: Path) -> list[Judgement]:
+    """Judge the good result of a module, then the bad ones."""
+    with tempfile.TemporaryDirectory(prefix="devtasks-corpus-") as name:
+        folder = Path(name)
+        (folder / "run").mkdir()
+        original = lay_out(module, sdist, folder / "original")
+        async with _runtime(folder / "run") as runtime:
+            bench = Bench(module, original, folder / "run", runtime)
+            known = good(module, sdist, original, bench.workspace)
+            results: dict[str, Result | None] = {GOOD: good_result(known)}
+            results |= {kind: KINDS[kind](known) for kind in kinds}
+            baseline = await bench.measure()
+            return [await _judgement(bench, kind, result, baseline) for kind, result in results.items()]
+
+
+async def _judgement(bench: Bench, kind: str, result: Result | None, baseline: Baseline) -> Judgement:
+    if result is None:
+        return Judgement(bench.module.name, kind, made=False)
+    started = time.monotonic()
+    verdict = await bench.judge(kind, result, baseline)
+    seconds = round(time.monotonic() - started, 1)
+    errors = tuple(
+        (finding.rule, finding.message) for finding in verdict.findings if finding.level is ValidationLevel.ERROR
+    )
+    said = "accepted" if verdict.passed else f"rejected by {', '.join(dict.fromkeys(rule for rule, _ in errors))}"
+    print(f"{bench.module.name} {kind}: {said} ({verdict.score:.2f}, {seconds} s)", file=sys.stderr, flush=True)
+    return Judgement(bench.module.name, kind, True, verdict.passed, round(verdict.score, 3), seconds, errors)
+
+
+def _runtime(folder: Path) -> LocalRuntime:
+    return LocalRuntime(folder) if bubblewrap.why_not() else BubblewrapRuntime(folder)
+
+
+def _changes(workspace: Path, result: Result) -> Iterable[Change]:
+    for name, text in result.written.items():
+        path = workspace / name
+        yield Change(name, ChangeStatus.MODIFIED if path.exists() else ChangeStatus.ADDED)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for name in result.deleted:
+        (workspace / name).unlink()
+        yield Change(name, ChangeStatus.DELETED)
+
+
+def _rows(judgements: list[Judgement]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("kind", "judged", "accepted", "rejected", "left out", "rejected by")]
+    for kind in dict.fromkeys(each.kind for each in judgements):
+        all_of = [each for each in judgements if each.kind == kind]
+        judged = [each for each in all_of if each.made]
+        accepted = sum(each.passed for each in judged)
+        rules = Counter(rule for each in judged for rule in {rule for rule, _ in each.errors})
+        numbers = (len(judged), accepted, len(judged) - accepted, len(all_of) - len(judged))
+        rows.append((kind, *map(str, numbers), ", ".join(f"{rule} {number}" for rule, number in rules.most_common())))
+    return rows
+
+
+def _aims(judgements: list[Judgement]) -> list[Aim]:
+    good_ones = [each for each in judgements if each.kind == GOOD]
+    accepted = sum(each.passed for each in judgements if each.kind != GOOD)
+    rejected = sum(not each.passed for each in good_ones) / len(good_ones)
+    return [
+        Aim("bad results accepted", accepted, 0, "at most"),
+        Aim("part of the good results rejected", rejected, GOOD_REJECTED, "at most"),
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        code = app()
+    except DevtasksError as error:
+        print(f"validation.py: {error}", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)
