@@ -57,6 +57,8 @@ DEFAULTS: Mapping[TaskCategory, tuple[str, ...]] = {
         "*_test.py",
         *(f"**/{folder}/**/{name}" for folder in ("test", "tests") for name in ("conftest.py", "__init__.py")),
     ),
+    TaskCategory.DOCUMENTATION: ("*.py", "*.pyi", "*.md", "*.markdown", "*.rst", "*.adoc"),
+    TaskCategory.ANALYSIS: ("*.md", "*.markdown"),
 }
 """The allowed paths of a task that names none, by category; a category without any may change all but PROTECTED."""
 

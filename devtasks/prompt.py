@@ -24,14 +24,24 @@ RULES: dict[TaskCategory, tuple[str, ...]] = {
     TaskCategory.UNIT_TEST: (
         "tests were added to test files (`test_*.py`, `*_test.py`), and none that existed was removed",
         "every new file compiles, and pytest collects at least one new test",
-        "every new test passes, and no test that passed before fails",
+        "every new test passes each time, alone, in any order, and no test that passed before fails",
+        "every new test holds assertions that fail when the code under test returns or does something else: small "
+        "mistakes are made in it, and the new tests have to notice them",
         "the new tests execute lines or branches of the target that were not executed before; importing does not count",
         "the score, which grows with the target's line and branch coverage, reaches the threshold",
     ),
     TaskCategory.REFACTORING: ("the existing tests stay green and unchanged", "public names and signatures stay"),
-    TaskCategory.DOCUMENTATION: ("the code is unchanged but for docstrings and comments",),
+    TaskCategory.DOCUMENTATION: (
+        "the code is unchanged but for docstrings and comments",
+        "more public modules, classes and functions have a docstring that says more than their name",
+        "parameters, returns and raises that a docstring names exist",
+        "examples in docstrings run and print what they say; links lead somewhere, and blocks of code parse",
+    ),
     TaskCategory.CODE_GENERATION: ("the existing tests stay green", "imports resolve in the project's environment"),
-    TaskCategory.ANALYSIS: ("no code changed", "every file, line and name the report cites exists"),
+    TaskCategory.ANALYSIS: (
+        "nothing changed but the report, and it has all the sections",
+        "every file, line and name the report cites exists, and it cites some",
+    ),
     TaskCategory.BUILD_SCRIPT: ("the script runs to its end, twice with the same result", "it holds no secrets"),
 }
 """The acceptance rules as the agent is told them, by category."""
