@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
-from devtasks import cli_models, cli_runs
+from devtasks import cli_models, cli_runs, cli_validate
 from devtasks.cli_client import open_client
 from devtasks.cli_models import ledger_url
 from devtasks.config import DEMO, STACK, OpenHandsConfig
@@ -34,6 +34,7 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSO
 INTERRUPTED = 130
 cli_models.register(app)
 cli_runs.register(app)
+cli_validate.register(app)
 
 
 def main() -> None:
