@@ -123,3 +123,12 @@ def _pattern(shape: Shape) -> re.Pattern[str]:
 
 
 _PATTERNS = tuple((shape.kind, _pattern(shape)) for shape in SHAPES)
+
+_ALSO_EXAMPLES = frozenset({"JSON web token", "bearer token", "API key"})
+"""Kinds that documentation and tests are full of made up ones of."""
+
+
+def kinds_of_keys(text: str) -> tuple[str, ...]:
+    """Return which kinds of keys a text holds that nobody writes by chance, private keys among them."""
+    found = [kind for kind, pattern in _PATTERNS if kind not in _ALSO_EXAMPLES and pattern.search(text)]
+    return (*found, *(["private key"] if _BLOCK.search(text) else []))

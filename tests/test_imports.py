@@ -19,6 +19,7 @@ READS_ENVIRONMENT = {
     "devtasks/config.py": "looks for secrets by their names, beside the settings that pydantic reads",
     "devtasks/cli.py": "sets PREFECT_HOME and the stack's address before Prefect is imported, which reads them",
     "devtasks/environments/making.py": "passes on to uv how to reach an index, and no key",
+    "devtasks/execution/docker_builder.py": "has docker pass on by name what may hold an index's password",
     "devtasks/execution/local.py": "passes a few harmless variables on to the agent",
     "devtasks/execution/supervisor.py": "adds a command's variables to its own, which are scrubbed",
     "devtasks/workspace/git.py": "passes all but GIT_* on to git, which needs HOME, proxies and askpass",

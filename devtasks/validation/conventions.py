@@ -17,6 +17,9 @@ NOT_SEARCHED = ("*.egg", ".*", "_darcs", "build", "CVS", "dist", "node_modules",
 MAX_SOURCE_BYTES = 1024 * 1024
 
 
+type TestFunction = ast.FunctionDef | ast.AsyncFunctionDef
+
+
 @dataclass(frozen=True)
 class ExistingTest:
     """A test function or method of a file, such as `TestLogin::test_refused`; `digest` changes with its code."""
@@ -57,15 +60,20 @@ def read_tests(workspace: Path, path: str) -> tuple[ExistingTest, ...] | None:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return tuple(ExistingTest(path, name, digest) for name, digest in dict(_functions(tree, "")).items())
+    return tuple(ExistingTest(path, name, _digest(node)) for name, node in dict(defined_tests(tree)).items())
 
 
-def _functions(scope: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, str]]:
+def defined_tests(scope: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, TestFunction]]:
+    """Yield a file's tests in their order, by names such as `TestLogin::test_refused`."""
     for node in scope.body:
         if isinstance(node, ast.ClassDef):
-            yield from _functions(node, f"{prefix}{node.name}::")
+            yield from defined_tests(node, f"{prefix}{node.name}::")
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
-            yield f"{prefix}{node.name}", hashlib.sha256(ast.dump(node).encode()).hexdigest()[:16]
+            yield f"{prefix}{node.name}", node
+
+
+def _digest(node: TestFunction) -> str:
+    return hashlib.sha256(ast.dump(node).encode()).hexdigest()[:16]
 
 
 def python_path(workspace: Path) -> str:

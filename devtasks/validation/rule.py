@@ -1,5 +1,6 @@
 """What a validation rule is given and what it gives back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +54,7 @@ class ChangedTests:
     suite: SuiteRunner
     paths: tuple[str, ...]
     _collection: Collection | None = field(default=None, init=False)
-    _run: tuple[SuiteRun, Path] | None = field(default=None, init=False)
+    _run: tuple[SuiteRun, TargetCoverage | None] | None = field(default=None, init=False)
 
     async def collection(self) -> Collection:
         """Return what pytest collects from the files."""
@@ -68,14 +69,14 @@ class ChangedTests:
 
     async def coverage(self) -> TargetCoverage | None:
         """Return what that run executed of the target; None where it never ran or there is no target."""
-        _, data = await self._measured()
-        return await self.suite.coverage(data) if self.suite.target else None
+        _, coverage = await self._measured()
+        return coverage
 
-    async def _measured(self) -> tuple[SuiteRun, Path]:
+    async def _measured(self) -> tuple[SuiteRun, TargetCoverage | None]:
         if self._run is None:
-            data = self.suite.new_folder() / "coverage.db"
-            run = await self.suite.run(self.paths, data=data if self.suite.target else None)
-            self._run = (run, data)
+            data = self.suite.new_folder() / "coverage.db" if self.suite.target else None
+            run = await self.suite.run(self.paths, data=data, tell_apart=True)
+            self._run = (run, await self.suite.coverage(data) if data else None)
         return self._run
 
 
@@ -83,7 +84,8 @@ class ChangedTests:
 class ValidationContext:
     """One change to judge: `workspace` is the tree with it, `scratch` an empty folder outside for reports.
 
-    `python` is the interpreter, with pytest and coverage, that runs the project's tests in the sandbox.
+    `python` is the interpreter, with pytest and coverage, that runs the project's tests in the sandbox; `before`
+    returns a file's bytes before the change, None where it was no file of at most 1 MiB.
     """
 
     task: DevTask
@@ -93,6 +95,7 @@ class ValidationContext:
     runner: CommandRunner
     scratch: Path
     python: Path
+    before: Callable[[str], bytes | None]
 
     @cached_property
     def suite(self) -> SuiteRunner:

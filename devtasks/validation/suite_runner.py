@@ -1,5 +1,6 @@
 """Runs a project's tests in the sandbox under coverage, trusts no exit code alone, leaves the project clean."""
 
+import json
 import os
 import re
 import tempfile
@@ -7,30 +8,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pydantic import BaseModel, ValidationError
+
 from devtasks.errors import InvalidInput
 from devtasks.execution.runtime import Command, CommandResult, CommandRunner
 from devtasks.task import DevTask
 from devtasks.validation.conventions import python_path
 from devtasks.validation.junit import Case, parse_junit
+from devtasks.validation.mutants import Mutant
 from devtasks.validation.pytest_options import kept_options, own_settings
 from devtasks.validation.reports import read_bounded, tail
 from devtasks.validation.target_coverage import TargetCoverage, parse_coverage
 
 MAX_RUN_SECONDS = 120.0
 
+MUTATION_SECONDS = 60.0
+"""For all mutants of one verdict together, at most."""
+
+MUTANTS_AT_ONCE = 2
+
+IMPORT_TARGET, TELL_TESTS_APART, MUTATION_RUN = "import_target.py", "tell_tests_apart.py", "mutation_run.py"
+"""Scripts that are run in the sandbox."""
+
 _NOTHING_COLLECTED = 5
 _STACK_AT = 0.5
+_TEST_LINE = re.compile(r"(?P<test>\S+\.py::[^\s\[]+(?:\[.*\])?) (?P<end>PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)?")
 _TOOL_MISSING = re.compile(r"No module named '?(?:coverage|pytest)'?\s*\Z")
 
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """One pytest run; `cases` is empty and `problem` says why, where the run proves nothing."""
+    """One pytest run; where it proves nothing, `cases` is empty, `problem` says why and `broken_by` in which test."""
 
     cases: tuple[Case, ...]
     problem: str | None
     evidence: str
     timed_out: bool
+    broken_by: str | None = None
 
     @property
     def bad(self) -> tuple[Case, ...]:
@@ -45,6 +59,13 @@ class Collection:
     nodeids: tuple[str, ...]
     problem: str | None
     evidence: str
+
+
+class MutationRun(BaseModel):
+    """How the tests ended without a mutant, 0 where they passed, and with each: see mutation_run.py."""
+
+    plain: int | str
+    mutants: tuple[int | str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -80,21 +101,30 @@ class SuiteRunner:
         nodeids = tuple(line for line in result.output.splitlines() if line.startswith(prefixes))
         return Collection(nodeids, self._collection_problem(result, nodeids), tail(result.output))
 
-    async def run(self, paths: Sequence[str] = (), *, data: Path | None = None, keep_going: bool = False) -> SuiteRun:
+    async def run(
+        self,
+        paths: Sequence[str] = (),
+        *,
+        data: Path | None = None,
+        keep_going: bool = False,
+        tell_apart: bool = False,
+    ) -> SuiteRun:
         """Run the tests of these files, or the project's whole suite.
 
         Args:
             paths: the files; none for what the project's own configuration names.
             data: where coverage of the target goes; None to run without it.
             keep_going: run the other files when one cannot be imported.
+            tell_apart: have coverage note which test ran which line.
         """
         folder = self.new_folder()
         report = folder / "junit.xml"
         options = ("-v", "--tb=short", f"--junitxml={report}", "-o", "junit_family=xunit1")
         options += ("--continue-on-collection-errors",) if keep_going else ()
+        options += ("-p", _copied(TELL_TESTS_APART, folder).stem) if tell_apart else ()
         measure = self._coverage_run(data) if data else ()
         result = await self._project_python(
-            *measure, "-m", "pytest", *options, *self._pytest_options(folder), *_arguments(paths)
+            *measure, "-m", "pytest", *options, *self._pytest_options(folder), *_arguments(paths), imports=folder
         )
         _require_tools(result, self.python)
         return self._suite_run(result, read_bounded(report))
@@ -103,8 +133,7 @@ class SuiteRunner:
         """Add what importing the target runs to the coverage data; return the error where it cannot be imported."""
         if self.target is None:
             return None
-        script = self.new_folder() / "import_target.py"
-        script.write_bytes(Path(__file__).with_name("import_target.py").read_bytes())
+        script = _copied(IMPORT_TARGET, self.new_folder())
         root, *names = import_names(self.workspace, self.target)
         arguments = (str(script), str(self.workspace / self.target), root, *names)
         result = await self._project_python(*self._coverage_run(data), "--append", *arguments)
@@ -120,15 +149,40 @@ class SuiteRunner:
         """Return the target's coverage; None where the target never ran or the data cannot be read."""
         report = self.new_folder() / "coverage.json"
         options = (f"--rcfile={os.devnull}", f"--data-file={data}", f"--include={self.target}", "-o", str(report))
-        argv = (str(self.python), "-I", "-B", "-m", "coverage", "json", "-q", *options)
+        argv = (str(self.python), "-I", "-B", "-m", "coverage", "json", "-q", "--show-contexts", *options)
         await self.runner.run(Command(argv, self.workspace, self.seconds))
         content = read_bounded(report)
         return parse_coverage(content, self.target) if content and self.target else None
 
-    async def _project_python(self, *arguments: str) -> CommandResult:
+    async def run_mutants(self, mutants: Sequence[Mutant], tests: Sequence[Sequence[str]]) -> MutationRun:
+        """Run each mutant's tests, which are ids, against it; all of them end within the seconds of one command."""
+        folder = self.new_folder()
+        job = {
+            "target": str(self.workspace / (self.target or "")),
+            "folder": str(folder),
+            "options": [*self._project_options()],
+            "seconds": min(MUTATION_SECONDS, _STACK_AT * self.seconds),
+            "jobs": MUTANTS_AT_ONCE,
+            "tests": _arguments(list(dict.fromkeys(test for each in tests for test in each))),
+            "mutants": [
+                {"source": str(folder / f"mutant-{number}.py"), "tests": _arguments(each)}
+                for number, each in enumerate(tests)
+            ],
+        }
+        for number, mutant in enumerate(mutants):
+            (folder / f"mutant-{number}.py").write_bytes(mutant.source)
+        given, answer = folder / "job.json", folder / "answer.json"
+        given.write_text(json.dumps(job))
+        result = await self._project_python(str(_copied(MUTATION_RUN, folder)), str(given), str(answer))
+        try:
+            return MutationRun.model_validate_json(read_bounded(answer) or b"")
+        except ValidationError:
+            return MutationRun(plain=result.exceeded or "no answer", mutants=())
+
+    async def _project_python(self, *arguments: str, imports: Path | None = None) -> CommandResult:
         env = {
             "PATH": str(self.python.parent),
-            "PYTHONPATH": python_path(self.workspace),
+            "PYTHONPATH": os.pathsep.join(filter(None, (python_path(self.workspace), imports and str(imports)))),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_ADDOPTS": "",
         }
@@ -140,10 +194,12 @@ class SuiteRunner:
         return ("-m", "coverage", "run", *options)
 
     def _pytest_options(self, folder: Path) -> tuple[str, ...]:
-        ini = ("addopts=", "required_plugins=", f"faulthandler_timeout={self.seconds * _STACK_AT:.2f}")
-        overrides = (part for option in ini for part in ("-o", option))
-        plain = ("--color=no", f"--basetemp={folder / 'tmp'}")
-        return (*plain, *own_settings(self.workspace), *overrides, *kept_options(self.workspace))
+        stack = ("-o", f"faulthandler_timeout={self.seconds * _STACK_AT:.2f}")
+        return (f"--basetemp={folder / 'tmp'}", *stack, *self._project_options())
+
+    def _project_options(self) -> tuple[str, ...]:
+        overrides = ("--color=no", "-o", "addopts=", "-o", "required_plugins=")
+        return (*own_settings(self.workspace), *overrides, *kept_options(self.workspace))
 
     def _suite_run(self, result: CommandResult, report: bytes | None) -> SuiteRun:
         try:
@@ -151,7 +207,10 @@ class SuiteRunner:
         except ValueError:
             cases = None
         problem = self._run_problem(result, cases)
-        return SuiteRun(cases if cases and not problem else (), problem, tail(result.output), result.timed_out)
+        broken_by = _unfinished(result.output) if problem else None
+        return SuiteRun(
+            cases if cases and not problem else (), problem, tail(result.output), result.timed_out, broken_by
+        )
 
     def _run_problem(self, result: CommandResult, cases: tuple[Case, ...] | None) -> str | None:
         if result.timed_out:
@@ -192,6 +251,19 @@ def import_names(workspace: Path, target: str) -> tuple[str, ...]:
     modules = (parts[:-1] if parts[-1] == "__init__" else parts for parts in names)
     usable = (".".join(parts) for parts in modules if parts and all(part.isidentifier() for part in parts))
     return (str(root), *dict.fromkeys(usable))
+
+
+def _unfinished(output: str) -> str | None:
+    """Return the test that pytest had begun and not ended when its output stopped; None where there is none."""
+    begun = [match for line in output.splitlines() if (match := _TEST_LINE.match(line))]
+    return begun[-1]["test"] if begun and not begun[-1]["end"] else None
+
+
+def _copied(script: str, folder: Path) -> Path:
+    """Copy one of the scripts for the sandbox, which need not see this package."""
+    copy = folder / script
+    copy.write_bytes(Path(__file__).with_name(script).read_bytes())
+    return copy
 
 
 def _arguments(paths: Sequence[str]) -> list[str]:

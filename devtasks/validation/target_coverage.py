@@ -1,7 +1,7 @@
 """Which lines and branches of the target ran, read from coverage.py's JSON report."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Annotated
 
@@ -22,13 +22,17 @@ class FunctionLines:
 
 @dataclass(frozen=True)
 class TargetCoverage:
-    """The target's statements and branches, by whether they ran; a branch is (from line, to line or -exit)."""
+    """The target's statements and branches, by whether they ran; a branch is (from line, to line or -exit).
+
+    `tests` are the ids of the tests that ran a line, where the run told them apart.
+    """
 
     executed_lines: tuple[int, ...]
     missing_lines: tuple[int, ...]
     executed_branches: tuple[Branch, ...]
     missing_branches: tuple[Branch, ...]
     functions: tuple[FunctionLines, ...]
+    tests: Mapping[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
 
     @property
     def total(self) -> int:
@@ -114,6 +118,7 @@ class _File(_Region):
     executed_branches: list[Branch]
     missing_branches: list[Branch]
     functions: dict[str, _Region]
+    contexts: dict[_Line, list[str]] = {}
 
 
 class _Report(BaseModel):
@@ -139,4 +144,5 @@ def parse_coverage(report: bytes, target: str) -> TargetCoverage | None:
         executed_branches=tuple(sorted(set(file.executed_branches))),
         missing_branches=tuple(sorted(set(file.missing_branches))),
         functions=tuple(function for function in functions if function.lines),
+        tests={line: tuple(filter(None, tests)) for line, tests in file.contexts.items() if any(tests)},
     )

@@ -18,6 +18,7 @@ from devtasks.validation.conventions import (
     read_tests,
 )
 from devtasks.validation.junit import Case, CaseOutcome
+from devtasks.validation.possible_bug import possible_bug
 from devtasks.validation.reports import read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
@@ -134,14 +135,17 @@ class Passes:
     """
 
     name: str = "passes"
-    weight: float = 2
+    weight: float = 1
 
     async def check(self, context: ValidationContext) -> RuleOutcome:
         """Run the changed files alone; when they pass, the whole suite."""
         run = await context.changed_tests.run()
         if run.problem:
             message = f"the run of {_listed(context.changed_tests.paths)} {run.problem}"
-            return RuleOutcome(0, (_error(self.name, message, evidence=run.evidence),), stop=True)
+            finding = Finding(
+                self.name, ValidationLevel.ERROR, message, evidence=run.evidence or None, test=run.broken_by
+            )
+            return RuleOutcome(0, (finding,), stop=True)
         collected = set((await context.changed_tests.collection()).nodeids)
         errors = self._run_errors(context, run.cases, len(collected))
         passed = sum(case.outcome is CaseOutcome.PASSED for case in run.cases)
@@ -152,13 +156,18 @@ class Passes:
 
     def _run_errors(self, context: ValidationContext, cases: tuple[Case, ...], collected: int) -> tuple[Finding, ...]:
         failing = [case for case in cases if case.bad and case.nodeid not in context.baseline.failed]
-        errors = self._failures(failing, "")
+        errors = self._failures(failing, "") + self._possible_bugs(context, failing)
         if len(cases) < collected:
             message = f"only {len(cases)} of {collected} collected tests ran: let pytest run every one to its end"
             errors += (_error(self.name, message),)
         if not any(case.outcome is CaseOutcome.PASSED and context.is_new(case.nodeid) for case in cases) and not errors:
             errors = (_error(self.name, "no new test passed: a skipped or expected failure proves nothing"),)
         return errors
+
+    def _possible_bugs(self, context: ValidationContext, failing: list[Case]) -> tuple[Finding, ...]:
+        target = context.suite.target or ""
+        found = (possible_bug(case, target) for case in failing[:_LISTED] if context.is_new(case.nodeid))
+        return tuple(finding for finding in found if finding)
 
     async def _redder(self, context: ValidationContext) -> tuple[Finding, ...]:
         """Compare the whole suite with the baseline, where there is one with tests that passed."""
@@ -184,7 +193,14 @@ class Passes:
 
     def _failures(self, cases: list[Case], where: str) -> tuple[Finding, ...]:
         errors = [
-            _error(self.name, f"{case.nodeid} fails{where}: {_first_line(case.message)}", case.place, case.detail)
+            Finding(
+                self.name,
+                ValidationLevel.ERROR,
+                f"{case.nodeid} fails{where}: {_first_line(case.message)}",
+                case.place,
+                case.detail or None,
+                case.nodeid,
+            )
             for case in cases[:_LISTED]
         ]
         if len(cases) > _LISTED:

@@ -1,12 +1,19 @@
 """The verdict: a category's rules in order, their weighted mean, and no acceptance without validation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devtasks.errors import AgentCrashed, InvalidInput
 from devtasks.task import TaskCategory
+from devtasks.validation.analysis_rules import ANALYSIS_RULES
+from devtasks.validation.assertion_rule import Asserts
+from devtasks.validation.change_rules import NoSecrets, Size
+from devtasks.validation.cutting import THRESHOLD, Cutting
+from devtasks.validation.documentation_rules import DOCUMENTATION_RULES
+from devtasks.validation.mutation_rule import NoticesMistakes
 from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
+from devtasks.validation.stability_rule import Stable
 from devtasks.validation.unit_test_rules import ChangedPaths, Collected, Compiles, CoverageRises, Passes
 
 
@@ -24,12 +31,24 @@ class NoRulesYet:
         return RuleOutcome(0, (Finding(self.name, ValidationLevel.ERROR, message),), stop=True)
 
 
+EVERY_CATEGORY: tuple[ValidationRule, ...] = (Size(), NoSecrets())
+
 RULES: Mapping[TaskCategory, tuple[ValidationRule, ...]] = {
-    TaskCategory.UNIT_TEST: (ChangedPaths(), Compiles(), Collected(), Passes(), CoverageRises()),
+    TaskCategory.UNIT_TEST: (
+        ChangedPaths(),
+        *EVERY_CATEGORY,
+        Compiles(),
+        Collected(),
+        Asserts(),
+        Passes(),
+        Stable(),
+        CoverageRises(),
+        NoticesMistakes(),
+    ),
     TaskCategory.REFACTORING: (NoRulesYet(TaskCategory.REFACTORING),),
-    TaskCategory.DOCUMENTATION: (NoRulesYet(TaskCategory.DOCUMENTATION),),
+    TaskCategory.DOCUMENTATION: (*EVERY_CATEGORY, *DOCUMENTATION_RULES),
     TaskCategory.CODE_GENERATION: (NoRulesYet(TaskCategory.CODE_GENERATION),),
-    TaskCategory.ANALYSIS: (NoRulesYet(TaskCategory.ANALYSIS),),
+    TaskCategory.ANALYSIS: (*EVERY_CATEGORY, *ANALYSIS_RULES),
     TaskCategory.BUILD_SCRIPT: (NoRulesYet(TaskCategory.BUILD_SCRIPT),),
 }
 
@@ -50,12 +69,28 @@ class ResultValidator:
             raise ValueError("a validator needs at least one rule with a weight")
         self._rules = rules
 
-    async def validate(self, context: ValidationContext) -> ValidationResult:
+    async def validate(self, context: ValidationContext, *, cut: bool = True) -> ValidationResult:
         """Return the verdict: passed with no ERROR finding and a score of at least the task's quality threshold.
 
         The score is the mean of the rules' values weighted by their weights, where a rule that was not reached or
-        that raised counts 0. The baseline's own findings come first. Raises AgentCrashed when the sandbox dies.
+        that raised counts 0. The baseline's own findings come first. Where nothing but single new tests is at fault,
+        they are cut out of their files in the workspace, unless `cut` is off, and what is left is judged; if that does
+        not pass either, the files are as they were. Raises AgentCrashed when the sandbox dies.
         """
+        verdict = left = await self._judge(context)
+        if not cut:
+            return verdict
+        with Cutting(context.workspace) as cutting:
+            while cutting.cut(context, left.findings):
+                left = await self._judge(replace(context))
+                left = replace(left, findings=(*cutting.findings, *left.findings))
+            if left.passed:
+                cutting.keep()
+                return replace(left, cut=cutting.tests)
+        # What passes only with tests that prove nothing does not pass.
+        return left if verdict.passed else verdict
+
+    async def _judge(self, context: ValidationContext) -> ValidationResult:
         rules = self._rules or RULES[context.task.category]
         findings = list(context.baseline.findings())
         values = {rule.name: 0.0 for rule in rules}
@@ -87,4 +122,4 @@ async def _checked(rule: ValidationRule, context: ValidationContext) -> RuleOutc
 def _below_threshold(score: float, threshold: float, values: Mapping[str, float]) -> Finding:
     message = f"score {score:.3f} is below the quality threshold {threshold:.3f}"
     evidence = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-    return Finding("quality_threshold", ValidationLevel.ERROR, message, evidence=evidence)
+    return Finding(THRESHOLD, ValidationLevel.ERROR, message, evidence=evidence)

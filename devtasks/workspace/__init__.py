@@ -20,7 +20,18 @@ repositories given by URL nothing is pruned, and a repository is removed only wh
 A checkout's uncommitted changes are not taken: a run begins at a commit.
 """
 
-from devtasks.workspace.checkout import Workspace, list_files, prepare, read_file, remove, reset, seen_by_git
+from devtasks.workspace.checkout import (
+    Workspace,
+    apply_patch,
+    list_files,
+    prepare,
+    read_bytes,
+    read_file,
+    remove,
+    reset,
+    seen_by_git,
+    take_over,
+)
 from devtasks.workspace.comparison import Change, ChangeStatus, Patch, diff
 from devtasks.workspace.delivery import DeliveredBranch, Identity, deliver_branch, deliver_patch
 from devtasks.workspace.source import check_repository
@@ -32,14 +43,17 @@ __all__ = [
     "Identity",
     "Patch",
     "Workspace",
+    "apply_patch",
     "check_repository",
     "deliver_branch",
     "deliver_patch",
     "diff",
     "list_files",
     "prepare",
+    "read_bytes",
     "read_file",
     "remove",
     "reset",
     "seen_by_git",
+    "take_over",
 ]

@@ -83,6 +83,28 @@ def reset(workspace: Workspace, tree: str | None = None) -> None:
             workspace.git.run("read-tree", "--reset", "-u", tree)
 
 
+def take_over(workspace: Workspace, checkout: Path) -> None:
+    """Have the workspace hold a checkout's files as they are, committed or not; what git ignores there stays away.
+
+    Symbolic links stay links; repositories inside the checkout are left out. The checkout is only read.
+    """
+    listed = names(
+        Git.at(checkout).run("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
+    )
+    with _disk_errors("the checkout cannot be copied"):
+        _empty(workspace.path)
+        for name in map(os.fsdecode, listed):
+            source, copy = checkout / name, workspace.path / name
+            if source.is_symlink() or source.is_file():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, copy, follow_symlinks=False)
+
+
+def apply_patch(workspace: Workspace, patch: bytes) -> None:
+    """Change the workspace's files as a patch says; raise WorkspaceError where it does not apply."""
+    workspace.git.run("apply", "--whitespace=nowarn", "-", stdin=patch)
+
+
 def seen_by_git(folder: Path) -> tuple[Path, ...]:
     """Return what a sandbox shows read-only, at the same paths, none before the workspace is made.
 
@@ -113,7 +135,16 @@ def list_files(workspace: Workspace) -> tuple[str, ...]:
 
 
 def read_file(workspace: Workspace, path: str) -> str | None:
-    """Return a file's text at the base commit; None unless it is a regular file of UTF-8 text of at most 1 MiB.
+    """Return a file's text at the base commit; None as `read_bytes`, and where it is no UTF-8. Raises the same."""
+    content = read_bytes(workspace, path)
+    try:
+        return content.decode() if content is not None else None
+    except UnicodeDecodeError:
+        return None
+
+
+def read_bytes(workspace: Workspace, path: str) -> bytes | None:
+    """Return a file's content at the base commit; None unless it is a regular file of at most 1 MiB.
 
     Raises:
         InvalidInput: the path is absolute or leads out of the workspace.
@@ -123,10 +154,7 @@ def read_file(workspace: Workspace, path: str) -> str | None:
     entry = tree_entry(workspace.git, workspace.base_commit, path)
     if entry is None or not entry.is_file or entry.size > MAX_TEXT_BYTES:
         return None
-    try:
-        return workspace.git.run("cat-file", "blob", entry.object_id).decode()
-    except UnicodeDecodeError:
-        return None
+    return workspace.git.run("cat-file", "blob", entry.object_id)
 
 
 def _make(task: DevTask, folder: Path, repository: str, source: Path, ref: str) -> Workspace:

@@ -143,7 +143,7 @@ def change(shop: Path, shop_baseline: Baseline, scratch: Path, runner: Subproces
     def build(
         written: Mapping[str, str], *, deleted: tuple[str, ...] = (), baseline: Baseline | None = None, **task: object
     ) -> ValidationContext:
-        known = {name for name in written if (shop / name).exists()}
+        known = {name: (shop / name).read_bytes() for name in written if (shop / name).exists()}
         write(shop, written)
         for name in deleted:
             (shop / name).unlink()
@@ -157,6 +157,7 @@ def change(shop: Path, shop_baseline: Baseline, scratch: Path, runner: Subproces
             runner=runner,
             scratch=scratch,
             python=Path(sys.executable),
+            before=known.get,
         )
 
     return build

@@ -1,11 +1,14 @@
+import asyncio
 import re
 from dataclasses import replace
 
 import pytest
 
 from devtasks.task import TaskCategory
+from devtasks.validation.assertion_rule import Asserts
 from devtasks.validation.baseline import SuiteState
 from devtasks.validation.result import ValidationLevel
+from devtasks.validation.stability_rule import Stable
 from devtasks.validation.unit_test_rules import ChangedPaths, CoverageRises, Passes
 
 GOOD = """\
@@ -14,8 +17,8 @@ import pytest
 from shop.price import discount, tax
 
 
-@pytest.mark.parametrize(("total", "expected"), [(200, 180), (1000, 900)])
-def test_large_total_is_reduced(total, expected):
+@pytest.mark.parametrize(("total", "expected"), [(200, 180), (1000, 900), (100, 100)])
+def test_a_total_over_the_limit_is_reduced(total, expected):
     assert discount(total) == expected
 
 
@@ -38,6 +41,70 @@ def test_good_tests_pass_and_the_score_is_the_weighted_mean(judge, shop, tree):
     assert verdict.errors == ()
     assert "rose from 66.6% to 100%" in messages(verdict, ValidationLevel.INFO)
     assert tree(shop) - before == {"tests/test_more.py"}
+
+
+HOLLOW = """\
+from shop.price import tax
+
+
+def test_tax():
+    tax(2, 3)
+
+
+def test_sum():
+    assert tax(2, 3) == tax(2, 3)
+"""
+
+
+def test_tests_that_cannot_fail_are_refused_each_by_name(judge):
+    verdict = judge({"tests/test_more.py": HOLLOW}, rules=(Asserts(),), quality_threshold=0)
+    assert not verdict.passed
+    assert messages(verdict).splitlines() == [
+        "assertions: tests/test_more.py::test_tax asserts nothing: assert what the code under test returns or does",
+        "assertions: tests/test_more.py::test_sum compares a call with the same call: "
+        "assert what the code under test returns or does",
+    ]
+    assert [error.place for error in verdict.errors] == ["tests/test_more.py:4", "tests/test_more.py:9"]
+
+
+def test_one_that_cannot_fail_beside_one_that_can_is_a_warning_and_costs_its_part(change):
+    context = change({"tests/test_more.py": f"{ONE_GOOD}\n\ndef test_nothing():\n    tax(1, 2)\n"})
+    outcome = asyncio.run(Asserts().check(context))
+    assert outcome.value == 0.5
+    (finding,) = outcome.findings
+    assert finding.level is ValidationLevel.WARNING
+    assert "test_nothing asserts nothing" in finding.message
+
+
+UNSTABLE = {
+    "by order": (
+        "seen = []\n\n\ndef test_tax():\n    seen.append(tax(2, 3))\n    assert seen == [6]\n\n\n"
+        "def test_after_it():\n    assert seen == [6]\n",
+        "test_after_it passed, and does not when run last to first",
+    ),
+    "by chance": (
+        "import pathlib\n\n\ndef test_tax():\n    assert tax(2, 3) == 6\n"
+        "    runs = pathlib.Path(MARK)\n    runs.write_text(runs.read_text() + 'x' if runs.exists() else 'x')\n"
+        "    assert len(runs.read_text()) < 3\n",
+        "test_tax passed, and does not when run a second time",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "said"), UNSTABLE.values(), ids=UNSTABLE)
+def test_a_test_that_passes_by_luck_is_refused_by_name(change, tmp_path, body, said):
+    text = f"from shop.price import tax\n{body}".replace("MARK", repr(str(tmp_path / "mark")))
+    outcome = asyncio.run(Stable().check(change({"tests/test_more.py": text})))
+    (finding,) = outcome.findings
+    assert (outcome.value, finding.level) == (0, ValidationLevel.ERROR)
+    assert said in finding.message
+
+
+def test_tests_that_were_there_before_are_not_asked_what_they_prove(judge):
+    before = "from shop.price import discount\n\n\ndef test_small_total_stays():\n    assert discount(10) == 10\n\n\n"
+    before += "def test_zero_stays():\n    assert discount(0) == 0\n"
+    verdict = judge({"tests/test_price.py": f"{before}\n\n{ONE_GOOD}"}, rules=(Asserts(),))
+    assert (verdict.passed, verdict.score) == (True, 1)
 
 
 def test_the_threshold_refuses_a_score_below_it(judge):
@@ -170,12 +237,11 @@ def test_refused_when_it_runs(judge, text, expected):
     assert expected in messages(verdict)
 
 
-def test_a_failing_test_is_placed_and_quoted_and_the_coverage_still_told(judge):
-    verdict = judge({"tests/test_more.py": f"{ONE_GOOD}\n\ndef test_bad():\n    assert tax(1, 1) == 2\n"})
-    (error,) = verdict.errors
-    assert error.place == "tests/test_more.py:8"
+def test_a_failing_test_is_placed_and_quoted(change):
+    context = change({"tests/test_more.py": f"{ONE_GOOD}\n\ndef test_bad():\n    assert tax(1, 1) == 2\n"})
+    (error,) = asyncio.run(Passes().check(context)).findings
+    assert (error.place, error.test) == ("tests/test_more.py:8", "tests/test_more.py::test_bad")
     assert "tests/test_more.py:9: in test_bad" in (error.evidence or "")
-    assert "coverage of src/shop/price.py rose" in messages(verdict, ValidationLevel.INFO)
 
 
 def test_an_endless_loop_ends_in_a_finding_that_shows_where(judge):

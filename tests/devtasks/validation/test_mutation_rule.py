@@ -1,0 +1,104 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from devtasks.validation.mutation_rule import NoticesMistakes
+from devtasks.validation.result import ValidationLevel
+
+EXACT = """\
+from shop.price import discount, tax
+
+
+def test_discount():
+    assert (discount(100), discount(200)) == (100, 180)
+
+
+class TestTax:
+    def test_tax(self):
+        assert tax(2, 3) == 6
+"""
+VAGUE = """\
+from shop.price import discount, tax
+
+
+def test_discount():
+    assert discount(100) is not NotImplemented
+    assert discount(200) is not NotImplemented
+
+
+def test_tax():
+    assert tax(2, 2) is not NotImplemented
+"""
+
+
+@pytest.fixture
+def ask(change):
+    def run(files, **task):
+        files = {"tests/test_more.py": files} if isinstance(files, str) else files
+        return asyncio.run(NoticesMistakes().check(change(files, **task)))
+
+    return run
+
+
+def test_exact_tests_notice_every_mistake(ask):
+    outcome = ask(EXACT)
+    (finding,) = outcome.findings
+    assert (outcome.value, finding.level) == (1, ValidationLevel.INFO)
+    assert "8 of 8 mistakes made in src/shop/price.py were noticed" in finding.message
+
+
+def test_vague_tests_notice_none_and_are_refused_with_the_mistakes(ask):
+    outcome = ask(VAGUE)
+    (finding,) = outcome.findings
+    assert (outcome.value, finding.level) == (0, ValidationLevel.ERROR)
+    assert "0 of 8 mistakes" in finding.message
+    assert "src/shop/price.py:5: `total > LIMIT` became `(total >= LIMIT)`" in (finding.evidence or "")
+
+
+def test_what_is_missed_is_a_warning_where_most_is_noticed(ask):
+    outcome = ask(EXACT.replace("discount(100), ", "").replace("(100, 180)", "180"))
+    (finding,) = outcome.findings
+    assert finding.level is ValidationLevel.WARNING
+    assert 0.5 < outcome.value < 1
+    assert "total >= LIMIT" in (finding.evidence or "")
+
+
+def test_an_endless_loop_that_a_mistake_makes_is_noticed_and_ends(ask, shop, runner):
+    (shop / "src/shop/price.py").write_text(
+        "def count(total):\n    n = 0\n    while total > 0:\n        total -= 1\n        n += 1\n    return n\n"
+    )
+    text = "from shop.price import count\n\n\ndef test_count():\n    assert count(3) == 3\n"
+    outcome = ask(text)
+    assert outcome.value == 1
+    assert runner.commands[-1].timeout == 60
+
+
+def test_a_mistake_is_seen_by_the_tests_alone_and_never_in_the_file(ask, shop):
+    before = (shop / "src/shop/price.py").read_bytes()
+    assert ask(EXACT).value == 1
+    assert (shop / "src/shop/price.py").read_bytes() == before
+    assert not list(Path(shop).rglob("mutant-*"))
+
+
+def test_lines_that_only_importing_runs_are_left(ask):
+    outcome = ask("from shop.price import tax\n\n\ndef test_tax():\n    assert tax(2, 3) == 6\n")
+    assert "2 of 2 mistakes" in outcome.findings[0].message
+
+
+def test_what_set_up_runs_counts_for_its_test(ask):
+    text = "import pytest\n\nfrom shop.price import tax\n\n\n@pytest.fixture\ndef taxed():\n    return tax(2, 3)\n\n\n"
+    outcome = ask(f"{text}def test_tax(taxed):\n    assert taxed == 6\n")
+    assert "2 of 2 mistakes" in outcome.findings[0].message
+
+
+def test_tests_that_cannot_be_run_against_mistakes_earn_nothing(ask):
+    text = "import sys\nfrom shop.price import tax\n\n\ndef test_tax():\n    assert tax(2, 3) == 6\n"
+    outcome = ask(f"{text}    assert 'mutation_run' not in sys.argv[0]\n")
+    (finding,) = outcome.findings
+    assert (outcome.value, finding.level) == (0, ValidationLevel.WARNING)
+    assert "could not be run" in finding.message
+
+
+def test_no_line_no_mistake(ask):
+    assert ask("def test_nothing():\n    assert True\n").value == 0
