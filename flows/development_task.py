@@ -1,7 +1,6 @@
 """The flow of one development task: prepare; select, run, validate and record until settled; deliver."""
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -47,7 +46,7 @@ from tasks import (
     select_model,
     show_environment,
     validate_result,
-    write_metrics,
+    write_broken_off,
 )
 from tasks.deliver_result import Delivered
 from tasks.run import Run, open_run
@@ -231,7 +230,7 @@ async def _begin(run: Run) -> Course:
     earlier = await run.ledger.attempts(flow_run_id=run.flow_run_id)
     course = Course(prepared=await prepare_workspace(run), first=len(earlier) + 1)
     covered = course.prepared.baseline.coverage
-    if covered and covered.fraction == 1:
+    if run.task.category is TaskCategory.UNIT_TEST and covered and covered.fraction == 1:
         # No result could raise it: not one model call is spent on trying.
         raise InvalidInput("target_file", run.task.target_file, "a file that its tests do not cover completely yet")
     return course
@@ -280,9 +279,8 @@ async def _attempt(run: Run, course: Course, assignment: Assignment, *, resumed:
         if course.verdict is None:
             course.patch, course.verdict = await validate_result(run, course.prepared, assignment.attempt)
             course.save(run.folder.course)
-    except BaseException:
-        with suppress(DevtasksError):  # the ledger may have gone with the rest; what ended the attempt is what counts
-            await asyncio.shield(write_metrics(run, end()))
+    except BaseException as error:
+        await asyncio.shield(write_broken_off(run, course.prepared, end(), error))
         raise
     ahead = run.gateway.lineup[1:]
     course.tried += tuple(each.model_id for each in assignment.lineup if each.model_id not in ahead)

@@ -6,7 +6,7 @@ A step is one call of the domain plus what only Prefect can do: native retries (
 from tasks.check_price import check_price
 from tasks.deliver_result import deliver_result, publish_report
 from tasks.prepare_workspace import prepare_workspace, show_environment
-from tasks.record_metrics import AttemptEnd, record_metrics, write_metrics
+from tasks.record_metrics import AttemptEnd, record_metrics, write_broken_off
 from tasks.run_openhands import Assignment, restore_calls, run_openhands
 from tasks.select_model import select_model
 from tasks.validate_result import validate_result
@@ -24,5 +24,5 @@ __all__ = [
     "select_model",
     "show_environment",
     "validate_result",
-    "write_metrics",
+    "write_broken_off",
 ]

@@ -8,8 +8,8 @@ from prefect import get_run_logger, task
 
 from devtasks import workspace
 from devtasks.config import OpenHandsConfig
-from devtasks.environments import OWN, ProjectEnvironment, project_environment
-from devtasks.errors import InvalidInput
+from devtasks.environments import ProjectEnvironment, project_environment
+from devtasks.execution.docker import DockerRuntime
 from devtasks.execution.local import HOME
 from devtasks.prompt import task_prompt
 from devtasks.validation.baseline import Baseline, measure_baseline
@@ -30,11 +30,8 @@ class Prepared:
 
 async def _environment(run: Run, made: Workspace, cache: Path) -> ProjectEnvironment:
     logger = get_run_logger()
-    if run.runtime.python != OWN.python:  # a container's programs are its image's
-        if run.task.setup_command:
-            raise InvalidInput("setup_command", run.task.setup_command, "none in a container: put it into its image")
-        return ProjectEnvironment(run.runtime.python)
-    environment = await project_environment(run.task, made, cache, run.folder.work / HOME, logger.info)
+    builder = run.runtime.builder(cache) if isinstance(run.runtime, DockerRuntime) else None
+    environment = await project_environment(run.task, made, cache, run.folder.work / HOME, logger.info, builder=builder)
     if environment.folder:
         logger.info("the project's environment: %s, from %s", environment.folder, environment.described_by)
     return environment

@@ -1,19 +1,23 @@
 """The step that writes down one attempt, whatever its end."""
 
 import asyncio
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from prefect import task
 
-from devtasks.evidence import keep_attempt
+from devtasks.errors import DevtasksError
+from devtasks.evidence import DIFF, keep_attempt
 from devtasks.execution.runtime import AgentResult
 from devtasks.metrics_collector import ExecutionMetrics
 from devtasks.recovery import FailureKind
 from devtasks.validation.result import ValidationResult
 from tasks.options import RETRIED
-from tasks.run import Run
+from tasks.prepare_workspace import Prepared
+from tasks.run import Run, is_cancelled
 from tasks.run_openhands import Assignment
+from tasks.validate_result import keep_change
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,19 @@ class AttemptEnd:
 async def record_metrics(run: Run, end: AttemptEnd) -> ExecutionMetrics:
     """Write the attempt into the run's folder, and with its calls into the ledger."""
     return await write_metrics(run, end)
+
+
+async def write_broken_off(run: Run, prepared: Prepared, end: AttemptEnd, error: BaseException) -> None:
+    """Write down an attempt that `error` broke off, and its change so far, unless another process goes on with it."""
+    failed, attempt = isinstance(error, Exception), end.assignment.attempt
+    if not failed and await is_cancelled(run.flow_run_id):
+        failed, end = True, replace(end, failure=FailureKind.CANCELLED)
+    # While it was judged its change was kept already, and the suite has written into the workspace since.
+    if failed and (end.agent is None or not (run.folder.attempt(attempt) / DIFF).exists()):
+        with suppress(DevtasksError):
+            await keep_change(run, prepared, attempt)
+    with suppress(DevtasksError):  # the ledger may have gone with the rest; what ended the attempt is what counts
+        await write_metrics(run, end)
 
 
 async def write_metrics(run: Run, end: AttemptEnd) -> ExecutionMetrics:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from uuid import UUID
 
+from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
@@ -124,7 +125,7 @@ async def open_run(
     config = OpenHandsConfig.from_env()
     keys = await _load(OpenRouterCredentials, "credentials", credentials)
     settings = await _load(OpenHandsRuntime, "runtime", runtime)
-    sandbox = await choose_sandbox(docker, settings, config)
+    sandbox = await choose_sandbox(docker, settings, config, get_run_logger().warning)
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
     folder, goes_on = RunFolder.claim(config.runs_folder, flow_run_id), False
     try:
@@ -160,11 +161,16 @@ async def open_run(
         goes_on = await _state(flow_run_id) is None
         raise
     except BaseException:  # this process is being ended
-        goes_on = await asyncio.shield(_state(flow_run_id)) not in {StateType.CANCELLING, StateType.CANCELLED}
+        goes_on = not await asyncio.shield(is_cancelled(flow_run_id))
         raise
     finally:
         if not goes_on:
             folder.release()
+
+
+async def is_cancelled(flow_run_id: str) -> bool:
+    """Tell whether somebody has cancelled the run; False where nobody can tell."""
+    return await _state(flow_run_id) in {StateType.CANCELLING, StateType.CANCELLED}
 
 
 async def _state(flow_run_id: str) -> StateType | None:

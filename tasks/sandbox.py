@@ -1,10 +1,9 @@
 """Which isolation a run works in: a container, bubblewrap's sandbox, or none but the supervisor's own."""
 
 import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-
-from prefect import get_run_logger
 
 from blocks import OpenHandsRuntime
 from devtasks.config import OpenHandsConfig
@@ -25,11 +24,13 @@ class Sandbox(StrEnum):
     NONE = "none"
 
 
-async def choose_sandbox(asked_for_docker: bool, settings: OpenHandsRuntime, config: OpenHandsConfig) -> Sandbox:
+async def choose_sandbox(
+    asked_for_docker: bool, settings: OpenHandsRuntime, config: OpenHandsConfig, warn: Callable[[str], None]
+) -> Sandbox:
     """Return a run's sandbox: what the task asks for, else the block, else the environment, where the machine has it.
 
-    A task cannot leave a container that the block or the environment puts it in. Raises InvalidInput where the block
-    insists on bubblewrap and that does not work.
+    `warn` is told where there is none. A task cannot leave a container that the block or the environment puts it in.
+    Raises InvalidInput where the block insists on bubblewrap and that does not work.
     """
     if in_docker(asked_for_docker, settings, config):
         return Sandbox.DOCKER
@@ -40,7 +41,7 @@ async def choose_sandbox(asked_for_docker: bool, settings: OpenHandsRuntime, con
         return Sandbox.BUBBLEWRAP
     if settings.sandbox == "bubblewrap":
         raise InvalidInput("sandbox", settings.sandbox, f"auto or none, since bubblewrap does not work: {reason}")
-    get_run_logger().warning("no sandbox, the agent can read your files and reach the network: %s", reason)
+    warn(f"no sandbox, what runs can read your files and reach the network: {reason}")
     return Sandbox.NONE
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from prefect import get_run_logger, task
 
@@ -26,8 +27,7 @@ _LISTED = 10
 async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[Patch, ValidationResult]:
     """Return the workspace's change and the verdict on it, whatever the agent said of its work."""
     logger = get_run_logger()
-    patch = await asyncio.to_thread(git.diff, prepared.workspace, AllowedPaths.of(run.task).allows)
-    git.deliver_patch(patch, run.folder.attempt(attempt) / DIFF)
+    patch = await keep_change(run, prepared, attempt)
     if run.gateway.refusal and not (patch.changes or patch.reverted):
         refusal = run.gateway.refusal
         finding = Finding("model", ValidationLevel.ERROR, f"the model's call was refused: {refusal.message}")
@@ -42,8 +42,11 @@ async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[P
         runner=run.runtime,
         scratch=run.folder.scratch(f"validation-{attempt}"),
         python=prepared.environment.python,
+        before=partial(git.read_bytes, prepared.workspace),
     )
     verdict = await ResultValidator().validate(context)
+    if verdict.cut:
+        patch = await asyncio.to_thread(git.diff, prepared.workspace, AllowedPaths.of(run.task).allows)
     if patch.reverted:
         verdict = replace(verdict, findings=(*_reverted(run.task, patch), *verdict.findings))
     if patch.left_out:
@@ -60,6 +63,13 @@ async def validate_result(run: Run, prepared: Prepared, attempt: int) -> tuple[P
         )
     logger.info("verdict: %s, score %.2f", "passed" if verdict.passed else "not passed", verdict.score)
     return patch, verdict
+
+
+async def keep_change(run: Run, prepared: Prepared, attempt: int) -> Patch:
+    """Return the workspace's change as far as the task allows it, written into the attempt's evidence."""
+    patch = await asyncio.to_thread(git.diff, prepared.workspace, AllowedPaths.of(run.task).allows)
+    git.deliver_patch(patch, run.folder.attempt(attempt) / DIFF)
+    return patch
 
 
 def _without_secrets(run: Run, finding: Finding) -> Finding:

@@ -15,9 +15,11 @@ import psutil
 import pytest
 from harness import BIN, SIMULATED_KEY, RunningSimulator, Up, example_repository, git, running_up, simulating, wait_for
 from processes import alive
+from sandboxes import require_docker
 
 from deployments.postgres import PROGRAMS
 from devtasks.ledger import Ledger
+from devtasks.metrics_collector import ExecutionMetrics, LlmCall
 from devtasks.openrouter.gateway import TOKEN_PREFIX
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
@@ -36,9 +38,38 @@ models:
       - turns:
           - tool_calls:
               - name: terminal
-                arguments: {command: "setsid sleep 3333 & env; sleep 3333"}
+                arguments: {command: "echo '# half' > tests/test_half.py; setsid sleep 3333 & env; sleep 3333"}
 """
-"""A model whose one command never ends and leaves a daemon behind."""
+"""A model whose one command never ends and leaves half a test and a daemon behind."""
+
+DOCUMENTING = """
+name: documenting
+variables: {workspace: 'Workspace: (\\S+)'}
+models:
+  - id: acme/coder-mini:free
+    context_length: 262144
+    supported_parameters: [tools, tool_choice, max_tokens]
+    conversations:
+      - turns:
+          - tool_calls:
+              - name: file_editor
+                arguments:
+                  command: str_replace
+                  path: ${workspace}/shop/pricing.py
+                  old_str: that an amount in cents earns.
+                  new_str: |-
+                    that an amount in cents earns.
+
+                        >>> bulk_discount(10_000)
+                        4
+                        
+          - finish: An example is there.
+          - tool_calls:
+              - name: terminal
+                arguments: {command: "sed -i 's/^    4$/    5/' shop/pricing.py"}
+          - finish: The example shows what the code returns.
+"""
+"""A model that documents a function by an example, which is true only after a repair."""
 
 ACCEPTED_THIRD_TIME = DEMO.read_text().replace(
     "    latency: {distribution: lognormal, median: 0.25, sigma: 0.3}\n",
@@ -59,9 +90,9 @@ def below(root: psutil.Process) -> list[psutil.Process]:
     return [root, *root.children(recursive=True)]
 
 
-def is_at_work(up: Up) -> bool:
-    """Whether an agent of this stack runs its endless command and the daemon."""
-    return sum("3333" in command_line(process) for process in below(up.worker())) == 2
+def at_work() -> int:
+    """Return how many of an agent's endless command and its daemon run, on this machine or in a container."""
+    return sum("3333" in command_line(process) for process in psutil.process_iter())
 
 
 def command_line(process: psutil.Process) -> list[str]:
@@ -165,15 +196,15 @@ def test_verdict_diff_and_metrics_are_artifacts_that_say_simulated(accepted: End
 
 
 def test_every_attempt_and_every_call_is_a_row_of_the_ledger(accepted: Ended) -> None:
-    async def rows() -> tuple[int, int, bool]:
-        url = f"postgresql+asyncpg://postgres:@/devtasks?host={sockets(accepted.up)}"
-        async with Ledger.open(url) as ledger:
-            attempts = await ledger.attempts(flow_run_id=accepted.flow_run_id)
-            calls = await ledger.calls(flow_run_id=accepted.flow_run_id)
-        simulated = all(row.simulated for row in (*attempts, *calls))
-        return len(attempts), len(calls), simulated
+    attempts, calls = asyncio.run(rows(accepted.up, accepted.flow_run_id))
+    assert (len(attempts), len(calls)) == (3, len(accepted.requests))
+    assert all(row.simulated for row in (*attempts, *calls))
 
-    assert asyncio.run(rows()) == (3, len(accepted.requests), True)
+
+async def rows(up: Up, flow_run_id: str) -> tuple[list[ExecutionMetrics], list[LlmCall]]:
+    """Return a run's attempts and calls as the ledger has them."""
+    async with Ledger.open(f"postgresql+asyncpg://postgres:@/devtasks?host={sockets(up)}") as ledger:
+        return list(await ledger.attempts(flow_run_id=flow_run_id)), list(await ledger.calls(flow_run_id))
 
 
 def test_neither_key_nor_token_is_left_anywhere(accepted: Ended) -> None:
@@ -223,6 +254,20 @@ def test_a_task_that_cannot_be_tried_fails_with_one_message_and_without_a_model_
     assert not any("Traceback" in log["message"] for log in logs)
 
 
+def test_documentation_is_accepted_when_its_example_is_true_and_no_code_changed(up: Up, tmp_path: Path) -> None:
+    repository = example_repository(tmp_path / "shop")
+    task = {"category": "documentation", "description": "Show bulk_discount by an example.", "delivery": "branch"}
+    with simulating(up, write(tmp_path, DOCUMENTING)) as simulator:
+        flow_run_id = submit(up, "normal", repository=str(repository), credentials=simulator.block, **task)
+        up.wait_ended(flow_run_id)
+    report = json.loads(up.run("devtasks", "get-status", flow_run_id, "--json").stdout)
+    assert report["state"] == "Accepted", report["reason"]
+    first, second = report["attempts"]
+    assert [each["rule"] for each in first["findings"] if each["level"] == "ERROR"] == ["doctests"]
+    assert (second["outcome"], second["score"]) == ("accepted", 1)
+    assert git(repository, "diff", "--numstat", f"HEAD..{report['branch']}").split() == ["5", "1", "shop/pricing.py"]
+
+
 def test_a_critical_run_submitted_last_starts_before_waiting_low_ones(up: Up, tmp_path: Path) -> None:
     with simulating(up, write(tmp_path, BUSY)) as simulator:
         repository = str(example_repository(tmp_path / "shop"))
@@ -264,13 +309,22 @@ def test_a_run_without_quota_gives_its_slot_back_and_goes_on_when_there_is_some_
     assert not (up.stack / "runs" / flow_run_id / "work").exists()
 
 
+@pytest.mark.parametrize(
+    ("docker", "words"),
+    [
+        pytest.param(False, ("devtasks", "cancel"), id="local"),
+        pytest.param(True, ("prefect", "flow-run", "cancel"), id="docker"),
+    ],
+)
 def test_cancelling_ends_the_agent_and_all_it_started_and_no_secret_was_within_its_reach(
-    up: Up, tmp_path: Path
+    up: Up, tmp_path: Path, *, docker: bool, words: tuple[str, ...]
 ) -> None:
+    if docker:
+        require_docker()
     with simulating(up, write(tmp_path, BUSY)) as simulator:
         repository = str(example_repository(tmp_path / "shop"))
-        flow_run_id = submit(up, "normal", repository=repository, credentials=simulator.block)
-        wait_for(lambda: is_at_work(up), 60, "the agent runs its command and a daemon")
+        flow_run_id = submit(up, "normal", repository=repository, credentials=simulator.block, use_docker=docker)
+        wait_for(lambda: at_work() == 2, 60, "the agent runs its command and a daemon")
         assert up.process
         processes = [each for each in below(psutil.Process(up.process.pid)) if command_line(each)]
         exposed = [
@@ -280,19 +334,26 @@ def test_cancelling_ends_the_agent_and_all_it_started_and_no_secret_was_within_i
         ]
         assert exposed == []
         work = str(up.stack / "runs" / flow_run_id)
-        asked = subprocess.Popen([BIN / "devtasks", "cancel", flow_run_id], env=up.environment, cwd=up.folder)
+        variables = up.environment | (up.connection() if docker else {})
+        asked = subprocess.Popen([BIN / words[0], *words[1:], flow_run_id], env=variables, cwd=up.folder)
         wait_for(
             lambda: str(up.state(flow_run_id)["state_type"]).startswith("CANCEL"), 60, "the server has heard of it"
         )
         heard = time.monotonic()
-        wait_for(lambda: not (is_at_work(up) or alive(work)), CANCEL_SECONDS, "the agent and all it started have ended")
+        wait_for(lambda: not (at_work() or alive(work)), CANCEL_SECONDS, "the agent and all it started have ended")
         print(f"all ended {time.monotonic() - heard:.1f} s after the server heard of it")
         assert asked.wait(60) == 0
         assert up.wait_ended(flow_run_id)["state_type"] == "CANCELLED"
-    assert not any("3333" in command_line(process) for process in psutil.process_iter())
-    assert not (up.stack / "runs" / flow_run_id / "work").exists()
+    assert at_work() == 0
+    run = up.stack / "runs" / flow_run_id
+    assert not (run / "work").exists()
+    assert "sleep 3333" in (run / "attempts" / "1" / "trajectory.jsonl").read_text()
+    assert "+# half" in (run / "attempts" / "1" / "diff.patch").read_text(), "the work so far is kept"
     status = json.loads(up.run("devtasks", "get-status", flow_run_id, "--json").stdout)
     assert (status["state"], status["outcome"]) == ("Cancelled", "cancelled")
+    (attempt,), (call,) = asyncio.run(rows(up, flow_run_id))
+    assert (attempt.outcome, attempt.failure, attempt.llm_calls) == ("failed", "cancelled", 1)
+    assert (call.status, call.error) == (200, None)
     refused = up.run("devtasks", "cancel", flow_run_id)
     assert (refused.returncode, "this one is Cancelled" in refused.stderr) == (2, True), refused.stderr
 

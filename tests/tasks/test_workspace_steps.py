@@ -1,16 +1,17 @@
 """The steps around the agent, with real git and a real runtime: what is made before it, and what is put back after."""
 
 import asyncio
-import subprocess
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from harness import commit_files
 from prefect.logging import disable_run_logger
 
-from devtasks.environments import OWN
+from devtasks.environments import ProjectEnvironment
 from devtasks.errors import ProjectEnvironmentError
 from devtasks.execution.local import LocalRuntime
 from devtasks.redaction import Redactor
@@ -32,20 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def commit(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
-    def make(files: Mapping[str, str]) -> Path:
-        folder = tmp_path / "project"
-        for name, text in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
-        for words in (
-            ("init", "-q"),
-            ("add", "-A"),
-            ("-c", "user.name=U", "-c", "user.email=u@x", "commit", "-qm", "x"),
-        ):
-            subprocess.run(["git", *words], cwd=folder, check=True)
-        return folder
-
-    return make
+    return partial(commit_files, tmp_path / "project")
 
 
 def with_run[T](tmp_path: Path, repository: str, work: Callable[[Any], Awaitable[T]], **values: Any) -> T:
@@ -76,7 +64,7 @@ def test_what_the_task_does_not_allow_is_put_back_and_reported_and_the_rest_is_j
 
     async def work(run: Any) -> Any:
         prepared = await prepare_workspace.fn(run)
-        assert prepared.environment == OWN
+        assert prepared.environment == ProjectEnvironment(LocalRuntime.python)
         meddled = {"shop.py": "def double(x):\n    return 4\n", ".github/workflows/ci.yml": "evil", "uv.lock": "evil"}
         edit(prepared, {"test_shop.py": TEST, **meddled})
         return await validate_result.fn(run, prepared, 1), (prepared.workspace.path / "shop.py").read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from devtasks.errors import InvalidInput, WorkspaceError
-from devtasks.workspace import diff, list_files, prepare, read_file, remove, reset
+from devtasks.workspace import apply_patch, diff, list_files, prepare, read_file, remove, reset, take_over
 
 
 def make_dirty(repository: Path, git) -> None:
@@ -303,3 +303,33 @@ def test_a_small_repository_is_prepared_in_well_under_a_second(make_task, run_fo
     ended = os.times()
     children = ended.children_user + ended.children_system - started[1].children_user - started[1].children_system
     assert time.process_time() - started[0] + children < 0.7
+
+
+def test_a_checkout_s_files_are_taken_over_as_they_are_and_it_is_only_read(
+    make_task, repository, run_folder, git, state_of
+):
+    workspace = prepare(make_task(), run_folder)
+    make_dirty(repository, git)
+    (repository / ".gitignore").write_text("ignored.txt\n")
+    (repository / "ignored.txt").write_text("ignored\n")
+    (repository / "link").symlink_to("README.md")
+    gone = list_files(workspace)[-1]
+    (repository / gone).unlink()
+    before = state_of(repository)
+    take_over(workspace, repository)
+    changed = {change.path: change.status for change in diff(workspace).changes}
+    assert state_of(repository) == before
+    assert {"staged.txt", "README.md", "untracked.txt", "link", ".gitignore", gone} == set(changed)
+    assert changed[gone] == "deleted"
+    assert (workspace.path / "link").is_symlink()
+
+
+def test_a_patch_is_applied_or_refused(make_task, repository, run_folder):
+    workspace = prepare(make_task(), run_folder)
+    (workspace.path / "new.txt").write_text("new\n")
+    patch = diff(workspace).content
+    reset(workspace)
+    apply_patch(workspace, patch)
+    assert (workspace.path / "new.txt").read_text() == "new\n"
+    with pytest.raises(WorkspaceError, match=r"new\.txt"):
+        apply_patch(workspace, patch)
