@@ -190,6 +190,11 @@ def submit_task(
         EnvironmentChoice, Parameter(help="Make the project's environment, or use the interpreter of devtasks.")
     ] = EnvironmentChoice.AUTO,
     setup_command: Annotated[str, Parameter(help="A shell command that completes the environment, run once.")] = "",
+    acceptance_test: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="A test file of the repository that generated code has to pass."),
+    ] = None,
+    build_command: Annotated[str, Parameter(help="The shell command that a build script is run by, twice.")] = "",
     priority: Annotated[TaskPriority, Parameter(help="The queue it waits in.")] = TaskPriority.NORMAL,
     complexity: Annotated[Complexity, Parameter(help="How hard it is.")] = Complexity.MODERATE,
     quality_threshold: Annotated[float, Parameter(help="The least score of an accepted result, 0 to 1.")] = 0.7,
@@ -223,6 +228,8 @@ def submit_task(
         "allowed_paths": allow_path or [],
         "environment": environment,
         "setup_command": setup_command,
+        "acceptance_tests": acceptance_test or [],
+        "build_command": build_command,
         "complexity": complexity,
         "quality_threshold": quality_threshold,
         "delivery": delivery,
@@ -230,7 +237,7 @@ def submit_task(
         "batch": batch,
     }
     limits = {"cost_usd": max_cost_usd, "batch_cost_usd": max_batch_cost_usd}
-    unset = ("target_file", "setup_command", "model", "batch")
+    unset = ("target_file", "setup_command", "build_command", "model", "batch")
     checked = asked | {name: asked[name] or None for name in unset}
     task = DevTask.parse(task_id="new", priority=priority, limits=limits, **checked)
     require_rules(task.category)

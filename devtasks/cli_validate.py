@@ -53,6 +53,11 @@ def validate(
         EnvironmentChoice, Parameter(help="Make the project's environment, or use the interpreter of devtasks.")
     ] = EnvironmentChoice.AUTO,
     setup_command: Annotated[str, Parameter(help="A shell command that completes the environment, run once.")] = "",
+    acceptance_test: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="A test file of the repository that generated code has to pass."),
+    ] = None,
+    build_command: Annotated[str, Parameter(help="The shell command that a build script is run by, twice.")] = "",
     use_docker: Annotated[bool, Parameter(negative="", help="Run its tests in a container.")] = False,
     json: Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")] = False,
 ) -> int:
@@ -75,6 +80,8 @@ def validate(
         allowed_paths=tuple(allow_path or ()),
         environment=environment,
         setup_command=setup_command or None,
+        acceptance_tests=tuple(acceptance_test or ()),
+        build_command=build_command or None,
     )
     require_rules(task.category)
     workspace.check_repository(task)

@@ -60,7 +60,10 @@ def task_prompt(task: DevTask, workspace: Path, files: Sequence[str], read: Read
             task=task,
             workspace=workspace,
             source=_text(read, task.target_file, MAX_SOURCE),
-            context={name: _text(read, name, MAX_SOURCE, "(not readable)") for name in task.context_files},
+            context={
+                name: _text(read, name, MAX_SOURCE, "(not readable)")
+                for name in (*task.context_files, *task.acceptance_tests)
+            },
             conventions=_conventions(files, read),
             tests=tests,
             sample_name=sample_name,

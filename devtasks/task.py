@@ -90,7 +90,9 @@ RelativePath = Annotated[str, StringConstraints(strip_whitespace=True, min_lengt
 class DevTask(BaseModel):
     """One development task; every value is checked, and the repository's own facts by `check_repository`.
 
-    `allowed_paths` are patterns as in a .gitignore file, `()` for the category's own (devtasks.allowed_paths).
+    `allowed_paths` are patterns as in a .gitignore file, `()` for the category's own (devtasks.allowed_paths);
+    `acceptance_tests` are test files of the repository that generated code has to pass, `build_command` the shell
+    command that a build script is run by.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,6 +116,10 @@ class DevTask(BaseModel):
     delivery: Delivery = Delivery.PATCH
     batch: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = None
     limits: TaskLimits = TaskLimits()
+    acceptance_tests: tuple[RelativePath, ...] = ()
+    build_command: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_096)] | None = (
+        None
+    )
     metadata: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("base_ref")
@@ -123,7 +129,7 @@ class DevTask(BaseModel):
             raise ValueError("a git ref that does not begin with '-'")
         return ref
 
-    @field_validator("target_file", "context_files")
+    @field_validator("target_file", "context_files", "acceptance_tests")
     @classmethod
     def _inside_repository(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         for name in (value,) if isinstance(value, str) else value or ():

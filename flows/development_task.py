@@ -81,6 +81,8 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
     allowed_paths: list[str] | None = None,
     environment: EnvironmentChoice = EnvironmentChoice.AUTO,
     setup_command: str = "",
+    acceptance_tests: list[str] | None = None,
+    build_command: str = "",
     complexity: Complexity = Complexity.MODERATE,
     quality_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7,
     model: str = "",
@@ -114,6 +116,8 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         environment: auto makes an environment from what describes the project's dependencies; none runs its tests
             with the interpreter of devtasks.
         setup_command: A shell command that completes the environment, run once, with network, in a copy of the project.
+        acceptance_tests: Test files of the repository that generated code has to pass, relative to the root.
+        build_command: The shell command that a build script is run by, twice; empty runs the script itself.
         complexity: How hard the task is.
         quality_threshold: The least score of an accepted result, 0 to 1.
         model: A model's id, to use that one alone; empty lets the selector choose.
@@ -144,6 +148,8 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
             allowed_paths=tuple(allowed_paths or ()),
             environment=environment,
             setup_command=setup_command or None,
+            acceptance_tests=tuple(acceptance_tests or ()),
+            build_command=build_command or None,
             priority=_priority(),
             complexity=complexity,
             quality_threshold=quality_threshold,

@@ -10,6 +10,7 @@ from devtasks.task import DevTask, TaskCategory
 from devtasks.validation.conventions import ExistingTest, existing_tests
 from devtasks.validation.junit import CaseOutcome
 from devtasks.validation.result import Finding, ValidationLevel
+from devtasks.validation.settings import ValidationSettings
 from devtasks.validation.suite_runner import SuiteRun, SuiteRunner
 from devtasks.validation.target_coverage import TargetCoverage
 
@@ -30,7 +31,8 @@ class Baseline:
     """The untouched workspace: its suite's result by test id, its tests, and what ran of the target.
 
     `coverage` joins what the suite and a mere import of the target run; None where there is no Python target.
-    `import_error` says why the target cannot be imported, `evidence` how a suite that is not green ended.
+    `import_error` says why the target cannot be imported, `evidence` how a suite that is not green ended, `settings`
+    what the project asks of its changes.
     """
 
     suite: SuiteState
@@ -41,6 +43,7 @@ class Baseline:
     coverage: TargetCoverage | None = None
     import_error: str | None = None
     evidence: str | None = None
+    settings: ValidationSettings = ValidationSettings()
 
     def findings(self) -> tuple[Finding, ...]:
         """Say what was wrong before the change; nothing for a green suite over a target that can be imported."""
@@ -73,9 +76,10 @@ async def measure_baseline(
     """Run the untouched project's suite under coverage of the target, then add what importing the target runs.
 
     Each command ends within 120 s, or the task's seconds where those are fewer. Raises InvalidInput for a task
-    to write unit tests whose target is not a Python file of the workspace, or for a python without the tools, and
-    AgentCrashed when the sandbox dies.
+    to write unit tests whose target is not a Python file of the workspace, for a python without the tools or for
+    settings that are not allowed, and AgentCrashed when the sandbox dies.
     """
+    settings = ValidationSettings.read(workspace)
     suite = SuiteRunner.of(task, workspace, runner, scratch, python)
     measurable = suite.target is not None and suite.target.endswith(".py") and (workspace / suite.target).is_file()
     if task.category is TaskCategory.UNIT_TEST and not measurable:
@@ -94,6 +98,7 @@ async def measure_baseline(
         coverage=coverage,
         import_error=import_error,
         evidence=run.evidence if state in (SuiteState.RED, SuiteState.TIMED_OUT) else None,
+        settings=settings,
     )
 
 

@@ -7,8 +7,7 @@ from devtasks.validation.reports import read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
 
-MAX_FILES = 50
-MAX_FILE_BYTES = 256 * 1024
+MAX_SEARCHED_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class NoSecrets:
         return RuleOutcome(0 if findings else 1, findings)
 
     def _search(self, context: ValidationContext, path: str) -> list[Finding]:
-        content = read_bounded(context.workspace / path, MAX_FILE_BYTES) or b""
+        content = read_bounded(context.workspace / path, MAX_SEARCHED_BYTES) or b""
         old = set((context.before(path) or b"").splitlines())
         new = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line not in old]
         return [
@@ -41,24 +40,25 @@ class NoSecrets:
 
 @dataclass(frozen=True)
 class Size:
-    """The change can be read by a person: at most 50 files of at most 256 KiB each; value 1 or 0."""
+    """The change can be read by a person: no more files, and none larger, than the project's settings say; 1 or 0."""
 
     name: str = "size"
     weight: float = 0
 
     async def check(self, context: ValidationContext) -> RuleOutcome:
         """Count and measure the written files."""
+        settings = context.baseline.settings
         findings = [
             Finding(
                 self.name,
                 ValidationLevel.ERROR,
-                f"{path} has {size // 1024} KiB, at most {MAX_FILE_BYTES // 1024} are allowed: make it smaller",
+                f"{path} has {size // 1024} KiB, at most {settings.max_file_kib} are allowed: make it smaller",
                 path,
             )
             for path in context.written
-            if (size := (context.workspace / path).lstat().st_size) > MAX_FILE_BYTES
+            if (size := (context.workspace / path).lstat().st_size) > settings.max_file_kib * 1024
         ]
-        if (count := len(context.changes)) > MAX_FILES:
-            message = f"{count} files were changed, at most {MAX_FILES} are allowed: change fewer"
+        if (count := len(context.changes)) > settings.max_files:
+            message = f"{count} files were changed, at most {settings.max_files} are allowed: change fewer"
             findings.append(Finding(self.name, ValidationLevel.ERROR, message))
         return RuleOutcome(0 if findings else 1, tuple(findings), stop=bool(findings))

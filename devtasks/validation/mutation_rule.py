@@ -11,12 +11,6 @@ from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
 from devtasks.validation.suite_runner import MutationRun
 
-MAX_MUTANTS = 24
-"""Mutants of one verdict."""
-
-LEAST_KILLED = 0.3
-"""The part of the mutants that the new tests have to notice."""
-
 _LISTED = 5
 _FAILED, _NOT_COLLECTED, _PASSED = 1, 2, 0
 
@@ -36,14 +30,15 @@ class NoticesMistakes:
         """Make mutants of the target and run the new tests that passed against them."""
         tests = await _tests_by_line(context)
         source = read_bounded(context.workspace / (context.suite.target or ""), MAX_SOURCE_BYTES) or b""
-        mutants = make_mutants(source, tests, MAX_MUTANTS)
+        settings = context.baseline.settings
+        mutants = make_mutants(source, tests, settings.mutants)
         if not mutants:
             message = "the new tests run no line on which a mistake could be made"
             return RuleOutcome(0, (Finding(self.name, ValidationLevel.INFO, message),))
         run = await context.suite.run_mutants(mutants, [tests[mutant.line] for mutant in mutants])
-        return self._judge(context.suite.target or "", mutants, run)
+        return self._judge(context.suite.target or "", mutants, run, settings.kill_rate)
 
-    def _judge(self, target: str, mutants: tuple[Mutant, ...], run: MutationRun) -> RuleOutcome:
+    def _judge(self, target: str, mutants: tuple[Mutant, ...], run: MutationRun, kill_rate: float) -> RuleOutcome:
         ends = dict(zip(mutants, run.mutants, strict=False))
         survived = [mutant for mutant, end in ends.items() if end == _PASSED]
         killed = [mutant for mutant, end in ends.items() if _killed(end)]
@@ -52,9 +47,9 @@ class NoticesMistakes:
             message = f"the new tests could not be run against mistakes in {target} (without one: {run.plain})"
             return RuleOutcome(0, (Finding(self.name, ValidationLevel.WARNING, message, target),))
         rate = len(killed) / tried
-        bad = rate < LEAST_KILLED
+        bad = rate < kill_rate
         level = ValidationLevel.ERROR if bad else ValidationLevel.WARNING if survived else ValidationLevel.INFO
-        least = f"; at least {LEAST_KILLED:.0%} have to be" if bad else ""
+        least = f"; at least {kill_rate:.0%} have to be" if bad else ""
         message = f"{len(killed)} of {tried} mistakes made in {target} were noticed by the new tests{least}"
         unnoticed = "\n".join(f"{target}:{mutant.line}: {mutant.change}" for mutant in survived[:_LISTED])
         if survived:

@@ -1,5 +1,6 @@
 """What a validation rule is given and what it gives back."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -101,6 +102,18 @@ class ValidationContext:
     def suite(self) -> SuiteRunner:
         """What runs tests of this workspace."""
         return SuiteRunner.of(self.task, self.workspace, self.runner, self.scratch, self.python)
+
+    @cached_property
+    def original(self) -> Path:
+        """A copy of the tree as it was before the change, without `.git`; made at first use, below `scratch`."""
+        copy = self.scratch / "original"
+        shutil.copytree(self.workspace, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+        for change in self.changes:
+            (copy / change.path).unlink(missing_ok=True)
+            if (content := self.before(change.path)) is not None:
+                (copy / change.path).parent.mkdir(parents=True, exist_ok=True)
+                (copy / change.path).write_bytes(content)
+        return copy
 
     @cached_property
     def written(self) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """The rule that asks of new tests whether they pass every time, and in another order."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from random import Random
 
 from devtasks.validation.junit import CaseOutcome
 from devtasks.validation.result import Finding, ValidationLevel
@@ -13,7 +15,7 @@ MAX_NAMED = 1_000
 
 @dataclass(frozen=True)
 class Stable:
-    """The changed files' tests that passed pass again: last to first, then once more; value 1 or 0.
+    """The changed files' tests that passed pass again: last to first, then in random order; value 1 or 0.
 
     Each run is a process of its own, with other hashes and other random numbers where nothing seeds them.
     """
@@ -22,15 +24,14 @@ class Stable:
     weight: float = 0
 
     async def check(self, context: ValidationContext) -> RuleOutcome:
-        """Run them twice more."""
+        """Run them as often again as the project's settings say."""
         first = await context.changed_tests.run()
         passed = [case.nodeid for case in first.cases if case.outcome is CaseOutcome.PASSED]
         new = [nodeid for nodeid in passed if context.is_new(nodeid)]
         if not new:
             return RuleOutcome(1)
-        files = context.changed_tests.paths
-        backwards = tuple(reversed(passed)) if len(passed) <= MAX_NAMED else files
-        for how, paths in (("last to first", backwards), ("a second time", files)):
+        named = tuple(passed) if len(passed) <= MAX_NAMED else context.changed_tests.paths
+        for how, paths in _orders(named, context.baseline.settings.stable_runs):
             if findings := self._compare(new, await context.suite.run(paths), how):
                 return RuleOutcome(0, tuple(findings))
         return RuleOutcome(1)
@@ -48,3 +49,10 @@ class Stable:
     def _flaky(self, nodeid: str, how: str, said: str) -> Finding:
         message = f"{nodeid} passed, and does not when run {how}: make it depend on no order, time or chance"
         return Finding(self.name, ValidationLevel.ERROR, message, evidence=said or None, test=nodeid)
+
+
+def _orders(names: tuple[str, ...], runs: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield how the tests are run, and in which order: the same orders each time this is asked."""
+    yield "last to first", tuple(reversed(names))
+    for seed in range(1, runs):
+        yield "in random order", tuple(Random(seed).sample(names, len(names)))  # noqa: S311 - no secret

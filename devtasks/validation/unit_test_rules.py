@@ -22,9 +22,9 @@ from devtasks.validation.possible_bug import possible_bug
 from devtasks.validation.reports import read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
+from devtasks.validation.suite_comparison import LISTED, failures, redder
+from devtasks.validation.words import listed
 from devtasks.workspace import Change, ChangeStatus
-
-_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ChangedPaths:
         forbidden = [each for each in context.changes if each.path == target or not allowed.allows(each.path)]
         findings = [
             *(_error(self.name, f"{path} is a link or not a plain file: write a plain file", path) for path in outside),
-            *(_error(self.name, _forbidden(each, target, allowed), each.path) for each in forbidden[:_LISTED]),
+            *(_error(self.name, _forbidden(each, target, allowed), each.path) for each in forbidden[:LISTED]),
             *(finding for change in context.changes for finding in self._existing(context, change)),
         ]
         failed = any(finding.level is ValidationLevel.ERROR for finding in findings)
@@ -67,9 +67,9 @@ class ChangedPaths:
         removed = [name for name in before if name not in now]
         rewritten = [name for name in before if name in now and now[name] != before[name]]
         if removed:
-            yield _error(self.name, f"existing tests were removed, put them back: {_listed(removed)}", change.path)
+            yield _error(self.name, f"existing tests were removed, put them back: {listed(removed)}", change.path)
         if rewritten:
-            message = f"existing tests were rewritten: {_listed(rewritten)}"
+            message = f"existing tests were rewritten: {listed(rewritten)}"
             yield Finding(self.name, ValidationLevel.WARNING, message, change.path)
 
 
@@ -117,11 +117,11 @@ class Collected:
             return RuleOutcome(0, (_error(self.name, message),), stop=True)
         collection = await context.changed_tests.collection()
         if collection.problem:
-            message = f"pytest cannot collect {_listed(paths)}: {collection.problem}"
+            message = f"pytest cannot collect {listed(paths)}: {collection.problem}"
             return RuleOutcome(0, (_error(self.name, message, paths[0], collection.evidence),), stop=True)
         new = [nodeid for nodeid in collection.nodeids if context.is_new(nodeid)]
         if not new:
-            message = f"{_listed(paths)} holds no test that was not there before: add one"
+            message = f"{listed(paths)} holds no test that was not there before: add one"
             return RuleOutcome(0, (_error(self.name, message, paths[0]),), stop=True)
         return RuleOutcome(1, (Finding(self.name, ValidationLevel.INFO, f"{len(new)} new tests collected"),))
 
@@ -141,7 +141,7 @@ class Passes:
         """Run the changed files alone; when they pass, the whole suite."""
         run = await context.changed_tests.run()
         if run.problem:
-            message = f"the run of {_listed(context.changed_tests.paths)} {run.problem}"
+            message = f"the run of {listed(context.changed_tests.paths)} {run.problem}"
             finding = Finding(
                 self.name, ValidationLevel.ERROR, message, evidence=run.evidence or None, test=run.broken_by
             )
@@ -151,12 +151,12 @@ class Passes:
         passed = sum(case.outcome is CaseOutcome.PASSED for case in run.cases)
         if errors:
             return RuleOutcome(min(1.0, passed / max(len(collected), len(run.cases))), errors, stop=not passed)
-        redder = await self._redder(context)
-        return RuleOutcome(0 if redder else 1, redder + self._skipped(context, run.cases))
+        worse = await redder(context, self.name)
+        return RuleOutcome(0 if worse else 1, worse + self._skipped(context, run.cases))
 
     def _run_errors(self, context: ValidationContext, cases: tuple[Case, ...], collected: int) -> tuple[Finding, ...]:
         failing = [case for case in cases if case.bad and case.nodeid not in context.baseline.failed]
-        errors = self._failures(failing, "") + self._possible_bugs(context, failing)
+        errors = failures(failing, self.name, "") + self._possible_bugs(context, failing)
         if len(cases) < collected:
             message = f"only {len(cases)} of {collected} collected tests ran: let pytest run every one to its end"
             errors += (_error(self.name, message),)
@@ -166,50 +166,12 @@ class Passes:
 
     def _possible_bugs(self, context: ValidationContext, failing: list[Case]) -> tuple[Finding, ...]:
         target = context.suite.target or ""
-        found = (possible_bug(case, target) for case in failing[:_LISTED] if context.is_new(case.nodeid))
+        found = (possible_bug(case, target) for case in failing[:LISTED] if context.is_new(case.nodeid))
         return tuple(finding for finding in found if finding)
-
-    async def _redder(self, context: ValidationContext) -> tuple[Finding, ...]:
-        """Compare the whole suite with the baseline, where there is one with tests that passed."""
-        if not context.baseline.passed:
-            return ()
-        run = await context.suite.run(keep_going=True)
-        if run.problem:
-            message = f"with the change, the project's whole suite {run.problem}; it did not before"
-            return (_error(self.name, message, evidence=run.evidence),)
-        now = {case.nodeid: case.outcome for case in run.cases}
-        failing = [case for case in run.bad if case.nodeid not in context.baseline.failed]
-        gone = [nodeid for nodeid in context.baseline.passed if nodeid not in now]
-        skipped = [nodeid for nodeid in context.baseline.passed if now.get(nodeid) is CaseOutcome.SKIPPED]
-        lost = {"are gone": gone, "are skipped now": skipped}
-        return (
-            *self._failures(failing, " in the whole suite"),
-            *(
-                _error(self.name, f"tests that passed before {fate}: {_listed(names)}")
-                for fate, names in lost.items()
-                if names
-            ),
-        )
-
-    def _failures(self, cases: list[Case], where: str) -> tuple[Finding, ...]:
-        errors = [
-            Finding(
-                self.name,
-                ValidationLevel.ERROR,
-                f"{case.nodeid} fails{where}: {_first_line(case.message)}",
-                case.place,
-                case.detail or None,
-                case.nodeid,
-            )
-            for case in cases[:_LISTED]
-        ]
-        if len(cases) > _LISTED:
-            errors.append(_error(self.name, f"{len(cases) - _LISTED} more tests fail{where}"))
-        return tuple(errors)
 
     def _skipped(self, context: ValidationContext, cases: tuple[Case, ...]) -> tuple[Finding, ...]:
         names = [case.nodeid for case in cases if case.outcome is CaseOutcome.SKIPPED and context.is_new(case.nodeid)]
-        message = f"skipped or expected to fail, so they prove nothing: {_listed(names)}"
+        message = f"skipped or expected to fail, so they prove nothing: {listed(names)}"
         return (Finding(self.name, ValidationLevel.WARNING, message),) if names else ()
 
 
@@ -245,6 +207,13 @@ class CoverageRises:
                 f"call what is uncovered: {after.uncovered()}"
             )
             return RuleOutcome(0, (_error(self.name, message, target),))
+        least = context.baseline.settings.coverage_rise
+        if after.fraction - before.fraction < least:
+            message = (
+                f"coverage of {target} rose from {before.percent} to {after.percent}, the project asks for "
+                f"{least:.0%} more: call what is uncovered: {after.uncovered()}"
+            )
+            return RuleOutcome(0, (_error(self.name, message, target),))
         left = f"; still uncovered: {after.uncovered()}" if after.executed < after.total else ""
         message = f"coverage of {target} rose from {before.percent} to {after.percent}{left}"
         return RuleOutcome(after.fraction, (Finding(self.name, ValidationLevel.INFO, message, target),))
@@ -252,15 +221,6 @@ class CoverageRises:
 
 def _error(rule: str, message: str, place: str | None = None, evidence: str | None = None) -> Finding:
     return Finding(rule, ValidationLevel.ERROR, message, place, evidence or None)
-
-
-def _listed(names: tuple[str, ...] | list[str]) -> str:
-    rest = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.splitlines()), "no message")[:300]
 
 
 def _leads_outside(workspace: Path, path: str) -> bool:

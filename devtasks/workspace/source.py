@@ -126,3 +126,5 @@ def _named_files(task: DevTask) -> Iterator[tuple[str, str]]:
         yield "target_file", task.target_file
     for name in task.context_files:
         yield "context_files", name
+    for name in task.acceptance_tests:
+        yield "acceptance_tests", name
