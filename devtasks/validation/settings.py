@@ -1,10 +1,13 @@
 """What a project asks of its changes: `[tool.devtasks.validation]` in its pyproject.toml, at the commit before."""
 
+import json
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from devtasks.errors import InvalidInput
 from devtasks.validation.reports import read_bounded
@@ -16,7 +19,8 @@ MAX_BYTES = 1024 * 1024
 Part = Annotated[float, Field(ge=0, le=1)]
 
 
-class ValidationSettings(BaseModel):
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class ValidationSettings:
     """Thresholds of the rules; what each is compared with is said in docs/validation.md.
 
     Attributes:
@@ -28,8 +32,6 @@ class ValidationSettings(BaseModel):
         max_file_kib: how large a written file may be.
         public_api: whether names and signatures have to stay in a refactoring.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     coverage_rise: Part = 0
     kill_rate: Part = 0.3
@@ -51,10 +53,10 @@ class ValidationSettings(BaseModel):
         except (ValueError, KeyError, TypeError):
             return cls()
         try:
-            return cls.model_validate(table)
+            return TypeAdapter(cls).validate_json(json.dumps(table, default=str))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "extra_forbidden":
-                raise InvalidInput.unknown(f"{PLACE} {TABLE}", name, list(cls.model_fields)) from None
+            if first["type"] == "unexpected_keyword_argument":
+                raise InvalidInput.unknown(f"{PLACE} {TABLE}", name, [field.name for field in fields(cls)]) from None
             raise InvalidInput.worded(f"{PLACE} {TABLE} {name}".strip(), first["input"], first["msg"]) from None

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from devtasks.validation.change_rules import MAX_FILE_BYTES, MAX_FILES, NoSecrets, Size
+from devtasks.validation.change_rules import NoSecrets, Size
 
 KEYS = {
     "OpenRouter": "sk-or-" + "v1-" + "0a" * 20,
@@ -32,8 +32,8 @@ def test_what_tests_make_up_is_no_key(change, text):
 
 
 def test_a_change_that_nobody_can_read_is_refused(change):
-    large = asyncio.run(Size().check(change({"tests/test_more.py": "#" * (MAX_FILE_BYTES + 1)})))
-    many = asyncio.run(Size().check(change({f"tests/test_{n}.py": "" for n in range(MAX_FILES + 1)})))
+    large = asyncio.run(Size().check(change({"tests/test_more.py": "#" * (256 * 1024 + 1)})))
+    many = asyncio.run(Size().check(change({f"tests/test_{n}.py": "" for n in range(51)})))
     assert (large.value, large.stop, many.value, many.stop) == (0, True, 0, True)
     assert "tests/test_more.py has 256 KiB" in large.findings[0].message
     assert "51 files were changed" in many.findings[0].message

@@ -86,7 +86,7 @@ UNSTABLE = {
         "import pathlib\n\n\ndef test_tax():\n    assert tax(2, 3) == 6\n"
         "    runs = pathlib.Path(MARK)\n    runs.write_text(runs.read_text() + 'x' if runs.exists() else 'x')\n"
         "    assert len(runs.read_text()) < 3\n",
-        "test_tax passed, and does not when run a second time",
+        "test_tax passed, and does not when run in random order",
     ),
 }
 
