@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from xml.etree import ElementTree
 
+from devtasks.validation.name_tests import NODEID
 from devtasks.validation.reports import tail
 
 
@@ -69,7 +70,10 @@ def _outcome(element: ElementTree.Element) -> tuple[CaseOutcome, str, str]:
 
 
 def _nodeid(element: ElementTree.Element) -> str:
-    """Rebuild the id that pytest prints; a test inherited from another file keeps its dotted class name."""
+    """Return the id that was kept with the test, else rebuild it from its file and class."""
+    for each in element.iterfind("properties/property"):
+        if each.get("name") == NODEID:
+            return each.get("value", "")
     classname, name, file = element.get("classname", ""), element.get("name", ""), element.get("file", "")
     module = file.removesuffix(".py").replace("/", ".")
     if module and f"{classname}.".startswith(f"{module}."):

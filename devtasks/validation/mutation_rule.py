@@ -1,5 +1,6 @@
 """The rule that asks whether new tests would notice a mistake in the target: it makes some, and runs the tests."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from devtasks.validation.reports import read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
 from devtasks.validation.suite_runner import MutationRun
+
+MANY = 10
+"""Of fewer mistakes one has to be noticed, whatever rate is asked: that few say little of a rate."""
 
 _LISTED = 5
 _FAILED, _NOT_COLLECTED, _PASSED = 1, 2, 0
@@ -47,10 +51,11 @@ class NoticesMistakes:
             message = f"the new tests could not be run against mistakes in {target} (without one: {run.plain})"
             return RuleOutcome(0, (Finding(self.name, ValidationLevel.WARNING, message, target),))
         rate = len(killed) / tried
-        bad = rate < kill_rate
+        least = kill_rate if tried >= MANY else min(kill_rate, 1 / tried)
+        bad = rate < least
         level = ValidationLevel.ERROR if bad else ValidationLevel.WARNING if survived else ValidationLevel.INFO
-        least = f"; at least {kill_rate:.0%} have to be" if bad else ""
-        message = f"{len(killed)} of {tried} mistakes made in {target} were noticed by the new tests{least}"
+        asked = f"; at least {math.ceil(least * tried)} have to be" if bad else ""
+        message = f"{len(killed)} of {tried} mistakes made in {target} were noticed by the new tests{asked}"
         unnoticed = "\n".join(f"{target}:{mutant.line}: {mutant.change}" for mutant in survived[:_LISTED])
         if survived:
             message += "; assert what would differ with the others"

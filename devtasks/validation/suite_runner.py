@@ -27,8 +27,9 @@ MUTATION_SECONDS = 60.0
 
 MUTANTS_AT_ONCE = 2
 
-IMPORT_TARGET, TELL_TESTS_APART, MUTATION_RUN = "import_target.py", "tell_tests_apart.py", "mutation_run.py"
-"""Scripts that are run in the sandbox."""
+IMPORT_TARGET, MUTATION_RUN, COVERAGE_REPORT = "import_target.py", "mutation_run.py", "coverage_report.py"
+NAME_TESTS, TELL_TESTS_APART = "name_tests.py", "tell_tests_apart.py"
+"""Scripts that are run in the sandbox, and plugins of pytest there."""
 
 _NOTHING_COLLECTED = 5
 _STACK_AT = 0.5
@@ -121,7 +122,8 @@ class SuiteRunner:
         report = folder / "junit.xml"
         options = ("-v", "--tb=short", f"--junitxml={report}", "-o", "junit_family=xunit1")
         options += ("--continue-on-collection-errors",) if keep_going else ()
-        options += ("-p", _copied(TELL_TESTS_APART, folder).stem) if tell_apart else ()
+        for plugin in (NAME_TESTS, TELL_TESTS_APART) if tell_apart else (NAME_TESTS,):
+            options += ("-p", _copied(plugin, folder).stem)
         measure = self._coverage_run(data) if data else ()
         result = await self._project_python(
             *measure, "-m", "pytest", *options, *self._pytest_options(folder), *_arguments(paths), imports=folder
@@ -147,12 +149,15 @@ class SuiteRunner:
 
     async def coverage(self, data: Path) -> TargetCoverage | None:
         """Return the target's coverage; None where the target never ran or the data cannot be read."""
-        report = self.new_folder() / "coverage.json"
-        options = (f"--rcfile={os.devnull}", f"--data-file={data}", f"--include={self.target}", "-o", str(report))
-        argv = (str(self.python), "-I", "-B", "-m", "coverage", "json", "-q", "--show-contexts", *options)
+        if self.target is None:
+            return None
+        folder = self.new_folder()
+        report = folder / "coverage.json"
+        script = _copied(COVERAGE_REPORT, folder)
+        argv = (str(self.python), "-I", "-B", str(script), str(data), self.target, str(report))
         await self.runner.run(Command(argv, self.workspace, self.seconds))
         content = read_bounded(report)
-        return parse_coverage(content, self.target) if content and self.target else None
+        return parse_coverage(content, self.target) if content else None
 
     async def run_mutants(self, mutants: Sequence[Mutant], tests: Sequence[Sequence[str]]) -> MutationRun:
         """Run each mutant's tests, which are ids, against it; all of them end within the seconds of one command."""

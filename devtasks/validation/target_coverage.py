@@ -1,4 +1,4 @@
-"""Which lines and branches of the target ran, read from coverage.py's JSON report."""
+"""Which lines and branches of the target ran, read from the report of coverage_report.py."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -118,18 +118,21 @@ class _File(_Region):
     executed_branches: list[Branch]
     missing_branches: list[Branch]
     functions: dict[str, _Region]
-    contexts: dict[_Line, list[str]] = {}
 
 
 class _Report(BaseModel):
     files: dict[str, _File]
+    tests: list[str] = []
+    lines: dict[_Line, list[Annotated[int, Field(ge=0)]]] = {}
 
 
 def parse_coverage(report: bytes, target: str) -> TargetCoverage | None:
     """Return the target's part of a JSON report; None where the report is not one or does not name the target."""
     try:
-        file = _Report.model_validate_json(report).files.get(target)
-    except ValidationError:
+        whole = _Report.model_validate_json(report)
+        file, names = whole.files.get(target), whole.tests
+        tests = {line: tuple(names[place] for place in places) for line, places in whole.lines.items() if places}
+    except (ValidationError, IndexError):
         return None
     if file is None:
         return None
@@ -144,5 +147,5 @@ def parse_coverage(report: bytes, target: str) -> TargetCoverage | None:
         executed_branches=tuple(sorted(set(file.executed_branches))),
         missing_branches=tuple(sorted(set(file.missing_branches))),
         functions=tuple(function for function in functions if function.lines),
-        tests={line: tuple(filter(None, tests)) for line, tests in file.contexts.items() if any(tests)},
+        tests=tests,
     )

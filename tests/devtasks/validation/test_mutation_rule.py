@@ -1,10 +1,12 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devtasks.validation.mutation_rule import NoticesMistakes
 from devtasks.validation.result import ValidationLevel
+from devtasks.validation.settings import ValidationSettings
 
 EXACT = """\
 from shop.price import discount, tax
@@ -62,6 +64,25 @@ def test_what_is_missed_is_a_warning_where_most_is_noticed(ask):
     assert finding.level is ValidationLevel.WARNING
     assert 0.5 < outcome.value < 1
     assert "total >= LIMIT" in (finding.evidence or "")
+
+
+SUMS = {f"f{number}": f"def f{number}(a, b):\n    return a - b\n" for number in range(12)}
+
+
+@pytest.mark.parametrize(("asked", "level"), [(0.2, ValidationLevel.WARNING), (0.5, ValidationLevel.ERROR)])
+def test_of_many_mistakes_the_part_that_the_project_asks_has_to_be_noticed(ask, shop, shop_baseline, asked, level):
+    (shop / "src/shop/price.py").write_text("\n\n".join(SUMS.values()))
+    exact = "".join(f"def test_{name}():\n    assert price.{name}(5, 2) == 3\n" for name in list(SUMS)[:4])
+    vague = "".join(f"def test_{name}():\n    assert price.{name}(5, 2) != 99\n" for name in list(SUMS)[4:])
+    settings = ValidationSettings(kill_rate=asked, mutants=12)
+    outcome = ask(f"from shop import price\n{exact}{vague}", baseline=replace(shop_baseline, settings=settings))
+    assert (outcome.value, outcome.findings[0].level) == (4 / 12, level)
+
+
+def test_of_few_mistakes_one_has_to_be_noticed(ask):
+    outcome = ask(VAGUE.replace("tax(2, 2) is not NotImplemented", "tax(2, 2) == 4"))
+    assert outcome.findings[0].level is ValidationLevel.WARNING
+    assert "1 of 8 mistakes" in outcome.findings[0].message
 
 
 def test_an_endless_loop_that_a_mistake_makes_is_noticed_and_ends(ask, shop, runner):

@@ -135,6 +135,27 @@ def test_an_interpreter_without_the_tools_is_the_callers_mistake(suite, said):
         asyncio.run(replace(suite({}, "mod.py"), runner=Bare()).run(["test_a.py"]))
 
 
+def test_a_test_that_says_it_lies_in_another_file_keeps_its_id(suite):
+    files = {
+        "mod.py": "def wrap(function):\n    def call():\n        function()\n\n    return call\n",
+        "test_mod.py": "import mod\n\n\n@mod.wrap\ndef test_one():\n    assert 1\n",
+    }
+    project = suite(files, "mod.py")
+    run = asyncio.run(project.run())
+    assert [case.nodeid for case in run.cases] == ["test_mod.py::test_one"]
+    assert not asyncio.run(project.run([run.cases[0].nodeid])).problem
+
+
+def test_which_test_ran_a_line_is_told_in_little_room(suite, scratch):
+    tests = "".join(f"def test_{number}():\n    mod.one()\n" for number in range(50))
+    project = suite({"mod.py": CODE, "test_mod.py": f"import mod\n{tests}"}, "mod.py")
+    data = scratch / "coverage.db"
+    asyncio.run(project.run(data=data, tell_apart=True))
+    coverage = asyncio.run(project.coverage(data))
+    assert len(coverage.tests[5]) == 50
+    assert max(len(path.read_bytes()) for path in scratch.rglob("coverage.json")) < 10_000
+
+
 def test_the_settings_of_a_project_around_the_workspace_do_not_reach_into_it(suite, tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\npython_files = ["check_*.py"]\n')
     (tmp_path / "conftest.py").write_text("raise RuntimeError('not this project')\n")

@@ -54,8 +54,9 @@ REGION = {"executed_lines": [1], "missing_lines": [], "executed_branches": [], "
         json.dumps({"files": {"other.py": {**REGION, "functions": {}}}}).encode(),
         json.dumps({"files": {"a.py": REGION}}).encode(),
         json.dumps({"files": {"a.py": {**REGION, "functions": {}, "executed_lines": [-3]}}}).encode(),
+        json.dumps({"files": {"a.py": {**REGION, "functions": {}}}, "tests": ["t"], "lines": {"1": [1]}}).encode(),
     ],
-    ids=["empty", "a list", "a wrong type", "another file", "no functions", "a negative line"],
+    ids=["empty", "a list", "a wrong type", "another file", "no functions", "a negative line", "a test without a name"],
 )
 def test_a_report_that_does_not_tell_the_target_is_none(report):
     assert parse_coverage(report, "a.py") is None
