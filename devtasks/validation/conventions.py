@@ -68,8 +68,22 @@ def defined_tests(scope: ast.Module | ast.ClassDef, prefix: str = "") -> Iterato
     for node in scope.body:
         if isinstance(node, ast.ClassDef):
             yield from defined_tests(node, f"{prefix}{node.name}::")
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
+        elif (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.name.startswith("test")
+            and not _is_fixture(node)
+        ):
             yield f"{prefix}{node.name}", node
+
+
+def _is_fixture(node: TestFunction) -> bool:
+    called = (each.func if isinstance(each, ast.Call) else each for each in node.decorator_list)
+    names = (
+        each.attr if isinstance(each, ast.Attribute) else each.id
+        for each in called
+        if isinstance(each, ast.Attribute | ast.Name)
+    )
+    return "fixture" in names
 
 
 def _digest(node: TestFunction) -> str:

@@ -43,3 +43,10 @@ def test_the_digest_follows_the_code_and_not_its_place(tmp_path):
         (test,) = read_tests(tmp_path, "test_a.py") or ()
         digests.add(test.digest)
     assert len(digests) == 2
+
+
+def test_a_fixture_is_no_test_whatever_its_name(tmp_path):
+    decorators = ("@pytest.fixture", "@pytest.fixture(params=[1])", "@fixture", "@pytest.mark.slow")
+    text = "".join(f"{each}\ndef test_{number}():\n    assert 1\n" for number, each in enumerate(decorators))
+    (tmp_path / "test_a.py").write_text(text)
+    assert [test.name for test in read_tests(tmp_path, "test_a.py") or ()] == ["test_3"]
