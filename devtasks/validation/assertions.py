@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from devtasks.validation.conventions import is_test_function
+from devtasks.validation.docstrings import FunctionNode
+
 BROAD = frozenset({"Exception", "BaseException"})
 """Exceptions that any mistake in the test itself would raise too."""
 
@@ -19,9 +22,6 @@ CHECKING = ("assert", "check_", "verify_", "expect_")
 MOCKS = frozenset({"Mock", "MagicMock", "AsyncMock", "NonCallableMock", "create_autospec"})
 SKIPS = frozenset({"skip", "xfail", "expectedFailure"})
 """Marks that hold everywhere; whether a condition skips a test here is for the run to tell."""
-
-
-type Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Hollow(StrEnum):
@@ -69,22 +69,22 @@ def read_proofs(source: str | bytes) -> tuple[TestProof, ...]:
     """Return what each test of a file proves, in their order; raise SyntaxError where it does not parse."""
     tree = ast.parse(source)
     skipped = any(_assigns_skip(node) for node in tree.body)
-    helpers = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    helpers = {node.name: node for node in ast.walk(tree) if isinstance(node, FunctionNode)}
     return tuple(_proofs(tree, "", helpers, skipped))
 
 
 def _proofs(
-    scope: ast.Module | ast.ClassDef, prefix: str, helpers: Mapping[str, Function], skipped: bool
+    scope: ast.Module | ast.ClassDef, prefix: str, helpers: Mapping[str, FunctionNode], skipped: bool
 ) -> Iterator[TestProof]:
     for node in scope.body:
         if isinstance(node, ast.ClassDef):
             yield from _proofs(node, f"{prefix}{node.name}::", helpers, skipped or _is_skipped(node))
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
+        elif is_test_function(node):
             checks = tuple(_Reader(node, helpers).checks())
             yield TestProof(f"{prefix}{node.name}", node.lineno, checks, skipped or _is_skipped(node))
 
 
-def _is_skipped(node: Function | ast.ClassDef) -> bool:
+def _is_skipped(node: FunctionNode | ast.ClassDef) -> bool:
     """Whether a mark skips it everywhere, or it skips itself."""
     if any(_last_name(decorator) in SKIPS for decorator in node.decorator_list):
         return True
@@ -103,7 +103,7 @@ class _Reader:
     """Reads the checks of one function, and of the functions of its file that it calls."""
 
     def __init__(
-        self, function: Function, helpers: Mapping[str, Function], above: frozenset[str] = frozenset()
+        self, function: FunctionNode, helpers: Mapping[str, FunctionNode], above: frozenset[str] = frozenset()
     ) -> None:
         self._function = function
         self._helpers = helpers
@@ -276,7 +276,7 @@ def _asks_mock(test: ast.expr, values: Mapping[str, ast.expr]) -> bool:
     return isinstance(made, ast.Call) and _last_name(made) in MOCKS
 
 
-def _acts(function: Function) -> bool:
+def _acts(function: FunctionNode) -> bool:
     """Whether a function calls something for what it does, not for what it returns."""
     return any(
         isinstance(node, ast.With | ast.AsyncWith) or (isinstance(node, ast.Expr) and _has_call(node.value))
@@ -284,7 +284,7 @@ def _acts(function: Function) -> bool:
     )
 
 
-def _assigned_once(function: Function) -> Mapping[str, ast.expr]:
+def _assigned_once(function: FunctionNode) -> Mapping[str, ast.expr]:
     """Return the values of the names that a function binds once, by a plain assignment."""
     bound: dict[str, list[ast.expr | None]] = {}
     plain = {

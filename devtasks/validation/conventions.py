@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import TypeGuard
 
+from devtasks.validation.docstrings import FunctionNode, decorators
 from devtasks.validation.reports import read_bounded
 
 TEST_PATTERNS = ("test_*.py", "*_test.py")
@@ -15,9 +17,6 @@ TEST_FOLDERS = frozenset({"test", "tests"})
 SUPPORT_FILES = frozenset({"conftest.py", "__init__.py"})
 NOT_SEARCHED = ("*.egg", ".*", "_darcs", "build", "CVS", "dist", "node_modules", "venv", "{arch}")
 MAX_SOURCE_BYTES = 1024 * 1024
-
-
-type TestFunction = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
@@ -63,30 +62,21 @@ def read_tests(workspace: Path, path: str) -> tuple[ExistingTest, ...] | None:
     return tuple(ExistingTest(path, name, _digest(node)) for name, node in dict(defined_tests(tree)).items())
 
 
-def defined_tests(scope: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, TestFunction]]:
+def defined_tests(scope: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, FunctionNode]]:
     """Yield a file's tests in their order, by names such as `TestLogin::test_refused`."""
     for node in scope.body:
         if isinstance(node, ast.ClassDef):
             yield from defined_tests(node, f"{prefix}{node.name}::")
-        elif (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            and node.name.startswith("test")
-            and not _is_fixture(node)
-        ):
+        elif is_test_function(node):
             yield f"{prefix}{node.name}", node
 
 
-def _is_fixture(node: TestFunction) -> bool:
-    called = (each.func if isinstance(each, ast.Call) else each for each in node.decorator_list)
-    names = (
-        each.attr if isinstance(each, ast.Attribute) else each.id
-        for each in called
-        if isinstance(each, ast.Attribute | ast.Name)
-    )
-    return "fixture" in names
+def is_test_function(node: ast.AST) -> TypeGuard[FunctionNode]:
+    """Whether pytest would call a function a test by its name; a fixture is none."""
+    return isinstance(node, FunctionNode) and node.name.startswith("test") and "fixture" not in decorators(node)
 
 
-def _digest(node: TestFunction) -> str:
+def _digest(node: FunctionNode) -> str:
     return hashlib.sha256(ast.dump(node).encode()).hexdigest()[:16]
 
 

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from devtasks.validation.conventions import MAX_SOURCE_BYTES, TestFunction, defined_tests
+from devtasks.validation.conventions import MAX_SOURCE_BYTES, defined_tests
+from devtasks.validation.docstrings import FunctionNode
 from devtasks.validation.possible_bug import POSSIBLE_BUG
 from devtasks.validation.reports import read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
@@ -117,7 +118,7 @@ def without_tests(source: bytes, names: Collection[str]) -> bytes | None:
     return left if kept.keys() == tests.keys() - set(names) else None
 
 
-def _emptied(scope: ast.Module | ast.ClassDef, unwanted: list[TestFunction]) -> Iterator[ast.ClassDef]:
+def _emptied(scope: ast.Module | ast.ClassDef, unwanted: list[FunctionNode]) -> Iterator[ast.ClassDef]:
     """Yield the classes that hold nothing but unwanted tests."""
     for node in scope.body:
         if isinstance(node, ast.ClassDef):
@@ -131,5 +132,5 @@ def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _first_line(node: TestFunction | ast.ClassDef) -> int:
+def _first_line(node: FunctionNode | ast.ClassDef) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])

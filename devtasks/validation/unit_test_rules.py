@@ -5,7 +5,6 @@ other rule must leave the target covered at 40 % or more.
 """
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,6 @@ from devtasks.allowed_paths import AllowedPaths
 from devtasks.validation.conventions import (
     MAX_SOURCE_BYTES,
     TEST_PATTERNS,
-    is_test_file,
-    is_test_support,
-    read_tests,
 )
 from devtasks.validation.junit import Case, CaseOutcome
 from devtasks.validation.possible_bug import possible_bug
@@ -23,6 +19,7 @@ from devtasks.validation.reports import read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
 from devtasks.validation.suite_comparison import LISTED, failures, redder
+from devtasks.validation.tests_kept_rule import look
 from devtasks.validation.words import listed
 from devtasks.workspace import Change, ChangeStatus
 
@@ -46,31 +43,11 @@ class ChangedPaths:
         findings = [
             *(_error(self.name, f"{path} is a link or not a plain file: write a plain file", path) for path in outside),
             *(_error(self.name, _forbidden(each, target, allowed), each.path) for each in forbidden[:LISTED]),
-            *(finding for change in context.changes for finding in self._existing(context, change)),
+            *(finding for change in context.changes for finding in look(context, change, self.name, strict=False)),
         ]
         failed = any(finding.level is ValidationLevel.ERROR for finding in findings)
         stop = bool(outside) or any(change.path == target for change in forbidden)
         return RuleOutcome(0 if failed else 1, tuple(findings), stop)
-
-    def _existing(self, context: ValidationContext, change: Change) -> Iterator[Finding]:
-        """Say what the change did to tests that were there; a file that does not parse is another rule's."""
-        if change.status is ChangeStatus.DELETED:
-            if is_test_file(change.path) or is_test_support(change.path):
-                message = f"the existing file {change.path} was deleted: put it back"
-                yield _error(self.name, message, change.path)
-            return
-        before = {test.name: test.digest for test in context.baseline.tests if test.path == change.path}
-        tests = read_tests(context.workspace, change.path)
-        if tests is None:
-            return
-        now = {test.name: test.digest for test in tests}
-        removed = [name for name in before if name not in now]
-        rewritten = [name for name in before if name in now and now[name] != before[name]]
-        if removed:
-            yield _error(self.name, f"existing tests were removed, put them back: {listed(removed)}", change.path)
-        if rewritten:
-            message = f"existing tests were rewritten: {listed(rewritten)}"
-            yield Finding(self.name, ValidationLevel.WARNING, message, change.path)
 
 
 @dataclass(frozen=True)
