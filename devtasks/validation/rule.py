@@ -106,7 +106,7 @@ class ValidationContext:
     @cached_property
     def original(self) -> Path:
         """A copy of the tree as it was before the change, without `.git`; made at first use, below `scratch`."""
-        copy = self.scratch / "original"
+        copy = self.suite.new_folder() / "original"
         shutil.copytree(self.workspace, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
         for change in self.changes:
             (copy / change.path).unlink(missing_ok=True)
