@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from devtasks.validation.always_true import constant, is_loose
 from devtasks.validation.conventions import is_test_function
 from devtasks.validation.docstrings import FunctionNode
 
@@ -20,6 +21,9 @@ CHECKING = ("assert", "check_", "verify_", "expect_")
 """How the names of functions begin that check something for their caller (`self.assertEqual`, `assert_allclose`)."""
 
 MOCKS = frozenset({"Mock", "MagicMock", "AsyncMock", "NonCallableMock", "create_autospec"})
+_ASKING = (ast.Assert, ast.Compare, ast.BoolOp, ast.UnaryOp, ast.Expr)
+"""What holds an expression that only asks something of it."""
+
 SKIPS = frozenset({"skip", "xfail", "expectedFailure"})
 """Marks that hold everywhere; whether a condition skips a test here is for the run to tell."""
 
@@ -31,6 +35,7 @@ class Hollow(StrEnum):
     CONSTANT = "asserts what is always true"
     RECOMPUTED = "compares a call with the same call"
     MOCK = "asserts what its own mock was told to return"
+    LOOSE = "accepts nearly any number: ask for the one that is meant"
     BROAD_RAISES = "accepts any exception: name the one that is meant, or match its message"
     SWALLOWED = "swallows its own failure"
     SKIPPED = "is skipped or expected to fail"
@@ -110,6 +115,7 @@ class _Reader:
         self._above = above | {function.name}
         # Between two same calls something may have been done of which they show that it changed nothing.
         self._values: Mapping[str, ast.expr] = {} if _acts(function) else _assigned_once(function)
+        self._mocks = _own_mocks(function)
 
     def checks(self) -> Iterator[Check]:
         """Yield the checks that running the function comes to."""
@@ -124,7 +130,8 @@ class _Reader:
     def _statement(self, node: ast.stmt, *, swallowed: bool) -> Iterator[Check]:
         match node:
             case ast.Assert():
-                yield self._check(node, _hollow(node.test, self._values), swallowed=swallowed)
+                mocked = Hollow.MOCK if self._only_mocks(node.test) else None
+                yield self._check(node, mocked or _hollow(node.test, self._values), swallowed=swallowed)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 return  # what it checks counts where it is called
             case ast.Try() | ast.TryStar():
@@ -165,8 +172,16 @@ class _Reader:
                     yield self._check(call, check.hollow, swallowed=swallowed)
             elif name in {"assertTrue", "assertFalse", "assertEqual", "assertIs"}:
                 yield self._check(call, _hollow_method(call, name, self._values), swallowed=swallowed)
+            elif self._only_mocks(call.func):
+                if name.startswith(CHECKING):
+                    yield self._check(call, Hollow.MOCK, swallowed=swallowed)
             elif name.startswith(CHECKING) or _dotted(call.func) in {"pytest.fail", "self.fail"}:
                 yield self._check(call, None, swallowed=swallowed)
+
+    def _only_mocks(self, node: ast.expr) -> bool:
+        """Whether an expression is about mocks alone that nothing but the test itself calls."""
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        return bool(names) and names <= self._mocks
 
     @staticmethod
     def _check(node: ast.stmt | ast.expr, hollow: Hollow | None, *, swallowed: bool) -> Check:
@@ -181,9 +196,9 @@ def _branches(
         case ast.Match(subject=subject, cases=cases):
             return subject, tuple(case.body for case in cases)
         case ast.For(iter=items) | ast.AsyncFor(iter=items):
-            return items, (node.orelse,) if _constant(items) is False else (node.body, node.orelse)
+            return items, (node.orelse,) if constant(items) is False else (node.body, node.orelse)
         case _:
-            known = _constant(node.test)
+            known = constant(node.test)
             return node.test, tuple(
                 block for block, never in ((node.body, False), (node.orelse, True)) if known is not never
             )
@@ -191,7 +206,7 @@ def _branches(
 
 def _hollow(test: ast.expr, values: Mapping[str, ast.expr]) -> Hollow | None:
     """Return why an asserted expression proves nothing."""
-    if _constant(test) is not None:
+    if constant(test) is not None:
         return Hollow.CONSTANT
     if _asks_mock(test, values):
         return Hollow.MOCK
@@ -209,6 +224,8 @@ def _hollow(test: ast.expr, values: Mapping[str, ast.expr]) -> Hollow | None:
 
 def _hollow_comparison(left: ast.expr, right: ast.expr, values: Mapping[str, ast.expr]) -> Hollow | None:
     """Return whether both sides are the same; two objects that are made alike ask for their equality."""
+    if is_loose(left) or is_loose(right):
+        return Hollow.LOOSE
     same = ast.dump(left) == ast.dump(right)
     if same and not _has_call(left):
         return Hollow.CONSTANT
@@ -226,7 +243,7 @@ def _hollow_method(call: ast.Call, name: str, values: Mapping[str, ast.expr]) ->
         case "assertTrue", [test, *_]:
             return _hollow(test, values)
         case "assertFalse", [test, *_]:
-            return Hollow.CONSTANT if _constant(test) is not None else None
+            return Hollow.CONSTANT if constant(test) is not None else None
         case _:
             return None
 
@@ -239,31 +256,6 @@ def _hollow_raises(call: ast.Call) -> Hollow | None:
     return Hollow.BROAD_RAISES if any(_dotted(each) in BROAD for each in named) else None
 
 
-def _constant(test: ast.expr) -> bool | None:
-    """Return what an expression always is; None where that depends on something."""
-    known: bool | None = None
-    match test:
-        case ast.Constant(value=value):
-            known = bool(value)
-        case ast.Tuple(elts=elements) | ast.List(elts=elements):
-            known = None if any(isinstance(each, ast.Starred) for each in elements) else bool(elements)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            inner = _constant(operand)
-            known = None if inner is None else not inner
-        case ast.BoolOp(op=op, values=values):
-            parts, decisive = [_constant(value) for value in values], isinstance(op, ast.Or)
-            known = decisive if decisive in parts else None if None in parts else not decisive
-        case ast.Compare(left=ast.Constant(value=left), ops=[ast.Eq()], comparators=[ast.Constant(value=right)]):
-            known = bool(left == right)
-        case ast.Compare(left=ast.Call(func=ast.Name("len")), ops=[ast.GtE()], comparators=[ast.Constant(value=0)]):
-            known = True
-        case ast.Call(func=ast.Name("isinstance"), args=[_, ast.Name("object")]):
-            known = True
-        case _:
-            pass
-    return known
-
-
 def _asks_mock(test: ast.expr, values: Mapping[str, ast.expr]) -> bool:
     """Whether an assertion calls a mock of the test itself, and nothing else but that."""
     called = _resolved(test.left, values) if isinstance(test, ast.Compare) else _resolved(test, values)
@@ -274,6 +266,26 @@ def _asks_mock(test: ast.expr, values: Mapping[str, ast.expr]) -> bool:
         root = root.value
     made = values.get(root.id) if isinstance(root, ast.Name) else root
     return isinstance(made, ast.Call) and _last_name(made) in MOCKS
+
+
+def _own_mocks(function: FunctionNode) -> frozenset[str]:
+    """Return the names of the mocks that a function makes and gives to nobody: it only calls and asks them itself."""
+    mocks = {
+        name
+        for name, value in _assigned_once(function).items()
+        if isinstance(value, ast.Call) and _last_name(value) in MOCKS
+    }
+    parents = {id(child): node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
+    given: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            top: ast.AST = node
+            while isinstance(parent := parents[id(top)], ast.Attribute):
+                top = parent
+            called = isinstance(parent, ast.Call) and parent.func is top
+            if not (called or isinstance(parent, _ASKING) or isinstance(getattr(top, "ctx", None), ast.Store)):
+                given.add(node.id)
+    return frozenset(mocks - given)
 
 
 def _acts(function: FunctionNode) -> bool:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from xml.etree import ElementTree
 
-from devtasks.validation.name_tests import NODEID
 from devtasks.validation.reports import tail
 
 
@@ -20,19 +19,26 @@ class CaseOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Case:
-    """One test's end; `place` is `file:line` of its definition, `detail` a short traceback."""
+    """One test's end; `place` is `file:line` of its definition, `detail` a short traceback.
+
+    `relies` is what was seen of it besides calling code, where that was watched: see watch_tests.py.
+    """
 
     nodeid: str
     outcome: CaseOutcome
     message: str = ""
     detail: str = ""
     place: str | None = None
+    relies: tuple[str, ...] = ()
 
     @property
     def bad(self) -> bool:
         """Whether the test ended badly."""
         return self.outcome in (CaseOutcome.FAILED, CaseOutcome.ERROR)
 
+
+NODEID, RELIES = "devtasks-nodeid", "devtasks-relies"
+"""The properties that name_tests.py and watch_tests.py write."""
 
 _SEVERITY = list(CaseOutcome)
 _ELEMENTS = {"skipped": CaseOutcome.SKIPPED, "failure": CaseOutcome.FAILED, "error": CaseOutcome.ERROR}
@@ -59,7 +65,7 @@ def _cases(root: ElementTree.Element) -> Iterator[Case]:
     for element in root.iter("testcase"):
         if element.get("name"):
             outcome, message, detail = _outcome(element)
-            yield Case(_nodeid(element), outcome, message, detail, _place(element))
+            yield Case(_nodeid(element), outcome, message, detail, _place(element), _properties(element, RELIES))
 
 
 def _outcome(element: ElementTree.Element) -> tuple[CaseOutcome, str, str]:
@@ -71,15 +77,20 @@ def _outcome(element: ElementTree.Element) -> tuple[CaseOutcome, str, str]:
 
 def _nodeid(element: ElementTree.Element) -> str:
     """Return the id that was kept with the test, else rebuild it from its file and class."""
-    for each in element.iterfind("properties/property"):
-        if each.get("name") == NODEID:
-            return each.get("value", "")
+    for kept in _properties(element, NODEID):
+        return kept
     classname, name, file = element.get("classname", ""), element.get("name", ""), element.get("file", "")
     module = file.removesuffix(".py").replace("/", ".")
     if module and f"{classname}.".startswith(f"{module}."):
         classes = classname[len(module) :].replace(".", "::")
         return f"{file}{classes}::{name}"
     return f"{classname}::{name}" if classname else name
+
+
+def _properties(element: ElementTree.Element, name: str) -> tuple[str, ...]:
+    """Return the values of a property of a case."""
+    found = element.iterfind("properties/property")
+    return tuple(each.get("value", "") for each in found if each.get("name") == name)
 
 
 def _place(element: ElementTree.Element) -> str | None:

@@ -28,7 +28,7 @@ MUTATION_SECONDS = 60.0
 MUTANTS_AT_ONCE = 2
 
 IMPORT_TARGET, MUTATION_RUN, COVERAGE_REPORT = "import_target.py", "mutation_run.py", "coverage_report.py"
-NAME_TESTS, TELL_TESTS_APART = "name_tests.py", "tell_tests_apart.py"
+NAME_TESTS, TELL_TESTS_APART, WATCH_TESTS = "name_tests.py", "tell_tests_apart.py", "watch_tests.py"
 """Scripts that are run in the sandbox, and plugins of pytest there."""
 
 _NOTHING_COLLECTED = 5
@@ -116,13 +116,13 @@ class SuiteRunner:
             paths: the files; none for what the project's own configuration names.
             data: where coverage of the target goes; None to run without it.
             keep_going: run the other files when one cannot be imported.
-            tell_apart: have coverage note which test ran which line.
+            tell_apart: note which test ran which line, and what each relies on or leaves behind.
         """
         folder = self.new_folder()
         report = folder / "junit.xml"
         options = ("-v", "--tb=short", f"--junitxml={report}", "-o", "junit_family=xunit1")
         options += ("--continue-on-collection-errors",) if keep_going else ()
-        for plugin in (NAME_TESTS, TELL_TESTS_APART) if tell_apart else (NAME_TESTS,):
+        for plugin in (NAME_TESTS, TELL_TESTS_APART, WATCH_TESTS) if tell_apart else (NAME_TESTS,):
             options += ("-p", _copied(plugin, folder).stem)
         measure = self._coverage_run(data) if data else ()
         result = await self._project_python(
@@ -130,6 +130,14 @@ class SuiteRunner:
         )
         _require_tools(result, self.python)
         return self._suite_run(result, read_bounded(report))
+
+    async def run_script(self, script: str, job: object) -> tuple[CommandResult, bytes]:
+        """Run one of this package's scripts on a job; return how it ended and what it wrote as its answer."""
+        folder = self.new_folder()
+        given, answer = folder / "job.json", folder / "answer.jsonl"
+        given.write_text(json.dumps(job))
+        result = await self._project_python(str(_copied(script, folder)), str(given), str(answer))
+        return result, read_bounded(answer) or b""
 
     async def import_target(self, data: Path) -> str | None:
         """Add what importing the target runs to the coverage data; return the error where it cannot be imported."""

@@ -13,6 +13,7 @@ from devtasks.validation.documentation_rules import DOCUMENTATION_RULES
 from devtasks.validation.mutation_rule import NoticesMistakes
 from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
+from devtasks.validation.self_contained_rule import SelfContained
 from devtasks.validation.stability_rule import Stable
 from devtasks.validation.unit_test_rules import ChangedPaths, Collected, Compiles, CoverageRises, Passes
 
@@ -41,6 +42,7 @@ RULES: Mapping[TaskCategory, tuple[ValidationRule, ...]] = {
         Collected(),
         Asserts(),
         Passes(),
+        SelfContained(),
         Stable(),
         CoverageRises(),
         NoticesMistakes(),

@@ -1,0 +1,73 @@
+import asyncio
+
+import pytest
+
+from devtasks.validation.result import ValidationLevel
+from devtasks.validation.self_contained_rule import SelfContained
+
+RELYING = {
+    "sleeping": ("import time\ntime.sleep(0.6)\ntime.sleep(0.6)", "sleeps for 1.2 s"),
+    "a host by name": (
+        "import socket\nwith pytest.raises(OSError):\n    socket.create_connection(('devtasks.invalid', 9), 1)",
+        "asks other hosts (devtasks.invalid)",
+    ),
+    "a host by number": (
+        "import socket\nwith socket.socket() as s:\n    s.settimeout(0.01)\n    s.connect_ex(('192.0.2.1', 9))",
+        "asks other hosts (192.0.2.1)",
+    ),
+    "a file in the project": ("open('left-behind', 'w').close()", "leaves files behind"),
+    "another folder": ("import os\nos.chdir('/')", "leaves another working folder behind"),
+    "a variable": (
+        "import os\nos.environ['LEFT_BEHIND'] = '1'",
+        "leaves other environment variables behind (LEFT_BEHIND)",
+    ),
+    "a folder of this machine": ("assert open('WORKSPACE/src/shop/price.py').read()", "names a folder of this machine"),
+}
+
+
+def file_of(body: str) -> str:
+    lines = body.replace("\n", "\n    ")
+    head = "import pytest\nfrom shop.price import tax\n\n\ndef test_it(tmp_path, monkeypatch):\n"
+    return f"{head}    assert tax(2, 3) == 6\n    {lines}\n"
+
+
+@pytest.fixture
+def ask(change, shop):
+    def run(body: str):
+        text = file_of(body.replace("WORKSPACE", str(shop)))
+        return asyncio.run(SelfContained().check(change({"tests/test_new.py": text})))
+
+    return run
+
+
+@pytest.mark.parametrize(("body", "said"), RELYING.values(), ids=RELYING)
+def test_a_test_that_needs_more_than_the_code_is_refused_by_name(ask, body, said):
+    outcome = ask(body)
+    (finding,) = outcome.findings
+    assert (outcome.value, finding.level) == (0, ValidationLevel.ERROR)
+    assert finding.test == "tests/test_new.py::test_it"
+    assert said in finding.message
+
+
+FINE = {
+    "a short sleep": "import time\ntime.sleep(0.01)",
+    "its own server": (
+        "import socket\nwith socket.create_server(('127.0.0.1', 0)) as server:\n"
+        "    socket.create_connection(server.getsockname()).close()"
+    ),
+    "a temporary file": "(tmp_path / 'a').write_text('x')",
+    "a file that it takes away": "import pathlib\npathlib.Path('a').write_text('x')\npathlib.Path('a').unlink()",
+    "what a fixture puts back": "monkeypatch.chdir(tmp_path)\nmonkeypatch.setenv('A', '1')",
+    "what it only reads": "import pathlib\nassert pathlib.Path(__file__).read_text()",
+}
+
+
+@pytest.mark.parametrize("body", FINE.values(), ids=FINE)
+def test_what_needs_nothing_else_is_not(ask, body):
+    assert ask(body).findings == ()
+
+
+def test_one_such_test_is_cut_and_the_rest_is_accepted(judge):
+    good = "\n\n\ndef test_more():\n    assert tax(3, 3) == 9\n"
+    verdict = judge({"tests/test_new.py": file_of("import os\nos.environ['LEFT_BEHIND'] = '1'") + good})
+    assert (verdict.passed, verdict.cut) == (True, ("tests/test_new.py::test_it",))
