@@ -2,12 +2,14 @@
 
 For each module of the corpus (tests/support/corpus) the project is laid out without its tests, but for one other
 test file, and measured; then its own tests are judged, which are good, and every bad result that is made of them by
-program. Tests run in bubblewrap where that works here, and as processes of this machine where it does not. A command
+program. What is accepted after single tests were cut counts as `cut` where every test that is left is one of the good
+result's own: then the bad part is out of it, and as accepted where one is not. Tests run in bubblewrap where that works here, and as processes of this machine where it does not. A command
 gets 20 seconds, so that endless loops end soon.
 
 Exit codes: 0 no bad result was accepted, 1 one was (with CHECK=1 any other missed aim too), 2 wrong usage.
 """
 
+import ast
 import asyncio
 import shutil
 import sys
@@ -33,6 +35,7 @@ from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Runtime
 from devtasks.task import DevTask
 from devtasks.validation.baseline import Baseline, measure_baseline
+from devtasks.validation.conventions import defined_tests
 from devtasks.validation.result import ValidationLevel, ValidationResult
 from devtasks.validation.rule import ValidationContext
 from devtasks.validation.validator import ResultValidator
@@ -43,20 +46,31 @@ COMMAND_SECONDS = 20.0
 GOOD_REJECTED = 0.02
 """The aim: what part of the good results may be rejected."""
 
+_IDLE = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Import, ast.ImportFrom, ast.Assign)
+
 app = App(name="validation.py", help="Judge good and bad results of modules on PyPI.")
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on one result, or that this kind cannot be made of this module; `errors` by the rules' names."""
+    """The verdict on one result, or that this kind cannot be made of this module; `errors` by the rules' names.
+
+    `left_good`: tests were cut, and what is left is part of the good result.
+    """
 
     module: str
     kind: str
     made: bool = True
     passed: bool = False
+    left_good: bool = False
     score: float = 0
     seconds: float = 0
     errors: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def right(self) -> bool:
+        """Whether a good result was accepted, or nothing bad of a bad one."""
+        return self.passed if self.kind == GOOD else not self.passed or self.left_good
 
 
 @dataclass(frozen=True)
@@ -125,6 +139,14 @@ class Bench:
         )
         return await ResultValidator().validate(context)
 
+    def holds_only(self, known: Result, result: Result) -> bool:
+        """Whether all that is left of a result in the workspace is part of another."""
+        theirs = {path: _digests(ast.parse(text)) for path, text in known.written.items()}
+        return not result.deleted and all(
+            path in theirs and _digests(ast.parse((self.workspace / path).read_bytes())) <= theirs[path]
+            for path in result.written
+        )
+
 
 @app.default
 def main(
@@ -143,14 +165,14 @@ def main(
         raise InvalidInput("--jobs, --modules", "below 1", "a whole number from 1 on")
     where = machine()
     judgements = asyncio.run(_judge_all(_sample(modules), chosen, jobs, cache))
-    wrong = [each for each in judgements if each.made and each.passed is not (each.kind == GOOD)]
+    wrong = [each for each in judgements if each.made and not each.right]
     for each in wrong:
         print(f"{'bad one accepted' if each.passed else 'good one rejected'}: {each.kind} of {each.module}")
         for rule, message in each.errors:
             print(f"    {rule}: {message}")
     samples = [asdict(each) for each in judgements]
     missed = finish("validation", where, _rows(judgements), samples, _aims(judgements))
-    return 1 if any(each.passed for each in wrong) else missed
+    return 1 if any(each.kind != GOOD for each in wrong) else missed
 
 
 def _sample(number: int | None) -> list[Module]:
@@ -183,21 +205,37 @@ async def _judge(module: Module, kinds: Iterable[str], sdist: Path) -> list[Judg
             results: dict[str, Result | None] = {GOOD: good_result(known)}
             results |= {kind: KINDS[kind](known) for kind in kinds}
             baseline = await bench.measure()
-            return [await _judgement(bench, kind, result, baseline) for kind, result in results.items()]
+            return [
+                await _judgement(bench, kind, result, good_result(known), baseline) for kind, result in results.items()
+            ]
 
 
-async def _judgement(bench: Bench, kind: str, result: Result | None, baseline: Baseline) -> Judgement:
+async def _judgement(bench: Bench, kind: str, result: Result | None, known: Result, baseline: Baseline) -> Judgement:
     if result is None:
         return Judgement(bench.module.name, kind, made=False)
     started = time.monotonic()
     verdict = await bench.judge(kind, result, baseline)
+    left_good = bool(verdict.cut) and bench.holds_only(known, result)
     seconds = round(time.monotonic() - started, 1)
     errors = tuple(
         (finding.rule, finding.message) for finding in verdict.findings if finding.level is ValidationLevel.ERROR
     )
-    said = "accepted" if verdict.passed else f"rejected by {', '.join(dict.fromkeys(rule for rule, _ in errors))}"
+    said = (
+        "cut"
+        if left_good
+        else "accepted"
+        if verdict.passed
+        else f"rejected by {', '.join(dict.fromkeys(rule for rule, _ in errors))}"
+    )
     print(f"{bench.module.name} {kind}: {said} ({verdict.score:.2f}, {seconds} s)", file=sys.stderr, flush=True)
-    return Judgement(bench.module.name, kind, True, verdict.passed, round(verdict.score, 3), seconds, errors)
+    return Judgement(bench.module.name, kind, True, verdict.passed, left_good, round(verdict.score, 3), seconds, errors)
+
+
+def _digests(tree: ast.Module) -> set[str]:
+    """Return what tells the tests of a file apart, and what else its top does besides importing and assigning."""
+    tests = {ast.dump(node) for _, node in defined_tests(tree)}
+    others = (node for node in tree.body if not isinstance(node, _IDLE))
+    return tests | {ast.dump(node) for node in others}
 
 
 def _runtime(folder: Path) -> LocalRuntime:
@@ -216,20 +254,21 @@ def _changes(workspace: Path, result: Result) -> Iterable[Change]:
 
 
 def _rows(judgements: list[Judgement]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("kind", "judged", "accepted", "rejected", "left out", "rejected by")]
+    rows: list[tuple[str, ...]] = [("kind", "judged", "accepted", "cut", "rejected", "left out", "rejected by")]
     for kind in dict.fromkeys(each.kind for each in judgements):
         all_of = [each for each in judgements if each.kind == kind]
         judged = [each for each in all_of if each.made]
-        accepted = sum(each.passed for each in judged)
+        cut = sum(each.left_good for each in judged)
+        passed = sum(each.passed for each in judged)
         rules = Counter(rule for each in judged for rule in {rule for rule, _ in each.errors})
-        numbers = (len(judged), accepted, len(judged) - accepted, len(all_of) - len(judged))
+        numbers = (len(judged), passed - cut, cut, len(judged) - passed, len(all_of) - len(judged))
         rows.append((kind, *map(str, numbers), ", ".join(f"{rule} {number}" for rule, number in rules.most_common())))
     return rows
 
 
 def _aims(judgements: list[Judgement]) -> list[Aim]:
     good_ones = [each for each in judgements if each.kind == GOOD]
-    accepted = sum(each.passed for each in judgements if each.kind != GOOD)
+    accepted = sum(not each.right for each in judgements if each.kind != GOOD)
     rejected = sum(not each.passed for each in good_ones) / len(good_ones)
     return [
         Aim("bad results accepted", accepted, 0, "at most"),
