@@ -3,8 +3,8 @@
 For each module of the corpus (tests/support/corpus) the project is laid out without its tests, but for one other
 test file, and measured; then its own tests are judged, which are good, and every bad result that is made of them by
 program. What is accepted after single tests were cut counts as `cut` where every test that is left is one of the good
-result's own: then the bad part is out of it, and as accepted where one is not. Tests run in bubblewrap where that works here, and as processes of this machine where it does not. A command
-gets 20 seconds, so that endless loops end soon.
+result's own: then the bad part is out of it. Tests run in bubblewrap where that works here, and as processes of this
+machine where it does not. A command gets 20 seconds, so that endless loops end soon.
 
 Exit codes: 0 no bad result was accepted, 1 one was (with CHECK=1 any other missed aim too), 2 wrong usage.
 """
