@@ -11,6 +11,7 @@ from devtasks.validation.change_rules import NoSecrets, Size
 from devtasks.validation.cutting import THRESHOLD, Cutting
 from devtasks.validation.documentation_rules import DOCUMENTATION_RULES
 from devtasks.validation.mutation_rule import NoticesMistakes
+from devtasks.validation.plugins import plugin_rules
 from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
 from devtasks.validation.self_contained_rule import SelfContained
@@ -63,7 +64,7 @@ def require_rules(category: TaskCategory) -> None:
 
 
 class ResultValidator:
-    """Judges a change by these rules in their order, or by its category's own."""
+    """Judges a change by these rules in their order, or by its category's own and those of installed packages."""
 
     def __init__(self, rules: Sequence[ValidationRule] | None = None) -> None:
         """Take the rules; raise ValueError for rules without any weight, which would accept everything."""
@@ -93,7 +94,8 @@ class ResultValidator:
         return left if verdict.passed else verdict
 
     async def _judge(self, context: ValidationContext) -> ValidationResult:
-        rules = self._rules or RULES[context.task.category]
+        category = context.task.category
+        rules = self._rules or (*RULES[category], *plugin_rules(category))
         findings = list(context.baseline.findings())
         values = {rule.name: 0.0 for rule in rules}
         earned = 0.0
