@@ -1,7 +1,6 @@
 """What is wrong in the text of a build file: linters that only read it, and parsers."""
 
 import ast
-import asyncio
 import configparser
 import json
 import re
@@ -19,9 +18,7 @@ from devtasks.execution.runtime import Command
 from devtasks.validation.build_file_kinds import BuildFileKind, schema_of, shell_of
 from devtasks.validation.result import ValidationLevel
 from devtasks.validation.rule import ValidationContext
-
-SECONDS = 30.0
-"""What one linter may take; it is killed then."""
+from devtasks.validation.text_tools import SECONDS, NotChecked, read_by
 
 _LEVELS = {"error": ValidationLevel.ERROR, "warning": ValidationLevel.WARNING}
 _OPINIONS = frozenset({"DL3006", "DL3007", "DL3008", "DL3013", "DL3016", "DL3018", "DL3028", "DL3033", "DL3041"})
@@ -38,10 +35,6 @@ class Problem:
     level: ValidationLevel
     message: str
     line: int = 1
-
-
-class NotChecked(Exception):
-    """A check that could not be made; the message says why."""
 
 
 async def problems(context: ValidationContext, path: str, kind: BuildFileKind, content: bytes) -> list[Problem]:
@@ -66,7 +59,7 @@ async def _shell(content: bytes) -> list[Problem]:
         if each["level"] in _LEVELS
     ]
     if shell == "bash":
-        status, said = await _run("bash", "-n", text=content)
+        status, said = await read_by("bash", "-n", text=content)
         if status and not any(each.level is ValidationLevel.ERROR for each in found):
             found.append(Problem(ValidationLevel.ERROR, said.decode(errors="replace").strip()[:300]))
     return found
@@ -114,35 +107,11 @@ async def _makefile(context: ValidationContext, content: bytes) -> list[Problem]
 
 
 async def _linter(name: str, *options: str, text: bytes) -> Any:
-    status, output = await _run(str(Path(sysconfig.get_path("scripts"), name)), *options, text=text)
+    status, output = await read_by(str(Path(sysconfig.get_path("scripts"), name)), *options, text=text)
     try:
         return json.loads(output)
     except ValueError:
         raise NotChecked(f"{name} gave no answer (exit code {status})") from None
-
-
-async def _run(program: str, *options: str, text: bytes) -> tuple[int | None, bytes]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *(program, *options),
-            cwd="/",
-            env={"LC_ALL": "C.UTF-8"},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-    except OSError:
-        raise NotChecked(f"{Path(program).name} is not there") from None
-    try:
-        async with asyncio.timeout(SECONDS):
-            output, _ = await process.communicate(text)
-    except TimeoutError:
-        raise NotChecked(f"{Path(program).name} did not end within {SECONDS:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode, output
 
 
 def _parsed(kind: BuildFileKind, content: bytes) -> list[Problem]:

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
-from devtasks.validation.build_file_checks import NotChecked, Problem, problems
+from devtasks.validation.build_file_checks import Problem, problems
 from devtasks.validation.build_file_kinds import kind_of
+from devtasks.validation.build_rule import Builds
 from devtasks.validation.conventions import MAX_SOURCE_BYTES
 from devtasks.validation.reports import read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
-from devtasks.validation.rule import RuleOutcome, ValidationContext
+from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
+from devtasks.validation.suite_comparison import SuiteStays
+from devtasks.validation.tests_kept_rule import TestsKept
+from devtasks.validation.text_tools import NotChecked
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,6 @@ class Syntax:
     def _finding(self, path: str, problem: Problem, *, known: bool) -> Finding:
         level = ValidationLevel.WARNING if known else problem.level
         return Finding(self.name, level, f"{path} is wrong: {problem.message}", f"{path}:{problem.line}")
+
+
+BUILD_SCRIPT_RULES: tuple[ValidationRule, ...] = (Syntax(), TestsKept(weight=0), Builds(), SuiteStays())

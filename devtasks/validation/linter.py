@@ -1,6 +1,5 @@
 """Ruff over one text, with a project's own configuration, beside the project: nothing of it is run or written."""
 
-import asyncio
 import re
 import sysconfig
 from dataclasses import dataclass
@@ -8,8 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-SECONDS = 30.0
-"""What one call may take; it is killed then, and says nothing."""
+from devtasks.validation.text_tools import NotChecked, read_by
 
 CONFIGURED = re.compile(rb"^\s*\[tool\.ruff\b", re.MULTILINE)
 FILES = ("ruff.toml", ".ruff.toml")
@@ -78,22 +76,8 @@ class Linter:
             return None
 
     async def _run(self, *arguments: str, source: bytes) -> tuple[int | None, bytes]:
-        """Return the exit code, None where it did not end, and what it printed."""
-        process = await asyncio.create_subprocess_exec(
-            *(_RUFF, *arguments, "--no-cache", "-"),
-            cwd=self.root,
-            env={},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        """Return the exit code and what it printed; None where it did not end."""
         try:
-            async with asyncio.timeout(SECONDS):
-                output, _ = await process.communicate(source)
-        except TimeoutError:
+            return await read_by(_RUFF, *arguments, "--no-cache", "-", text=source, cwd=self.root)
+        except NotChecked:
             return None, b""
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return process.returncode, output

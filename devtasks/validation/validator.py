@@ -7,6 +7,7 @@ from devtasks.errors import AgentCrashed, InvalidInput
 from devtasks.task import TaskCategory
 from devtasks.validation.analysis_rules import ANALYSIS_RULES
 from devtasks.validation.assertion_rule import Asserts
+from devtasks.validation.build_script_rules import BUILD_SCRIPT_RULES
 from devtasks.validation.change_rules import NoSecrets, Size
 from devtasks.validation.cutting import THRESHOLD, Cutting
 from devtasks.validation.documentation_rules import DOCUMENTATION_RULES
@@ -52,7 +53,7 @@ RULES: Mapping[TaskCategory, tuple[ValidationRule, ...]] = {
     TaskCategory.DOCUMENTATION: (*EVERY_CATEGORY, *DOCUMENTATION_RULES),
     TaskCategory.CODE_GENERATION: (NoRulesYet(TaskCategory.CODE_GENERATION),),
     TaskCategory.ANALYSIS: (*EVERY_CATEGORY, *ANALYSIS_RULES),
-    TaskCategory.BUILD_SCRIPT: (NoRulesYet(TaskCategory.BUILD_SCRIPT),),
+    TaskCategory.BUILD_SCRIPT: (*EVERY_CATEGORY, *BUILD_SCRIPT_RULES),
 }
 
 

@@ -18,10 +18,12 @@ class Licence:
 
     async def check(self, context):
         bad = [p for p in context.written if "Copyright" not in (context.workspace / p).read_text()]
-        return RuleOutcome(0 if bad else 1, tuple(Finding(self.name, ValidationLevel.ERROR, f"{p} has none") for p in bad))
+        findings = [Finding(self.name, ValidationLevel.ERROR, f"{p} has none") for p in bad]
+        return RuleOutcome(0 if bad else 1, tuple(findings))
 
 READY = Licence()
 NOTHING = 3
+MAPPING = dict
 """
 TEST = "from shop.price import tax\n\n\ndef test_tax():\n    assert tax(10, 2) == 20\n"
 
@@ -46,9 +48,8 @@ def install(tmp_path, monkeypatch):
 def test_a_rule_of_another_package_is_asked_after_our_own(install, judge, value):
     install(value)
     refused = judge({"tests/test_tax.py": TEST})
-    assert [(finding.rule, finding.message) for finding in refused.errors] == [
-        ("licence", "tests/test_tax.py has none")
-    ]
+    (finding,) = refused.errors
+    assert (finding.rule, finding.message) == ("licence", "tests/test_tax.py has none")
     assert judge({"tests/test_tax.py": f"# Copyright\n{TEST}"}).passed
 
 
@@ -59,7 +60,7 @@ def test_it_is_asked_for_its_categories_alone(install):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [("NOTHING", "cannot be loaded"), ("gone", "cannot be loaded"), ("dict", "no")]
+    ("value", "said"), [("NOTHING", "cannot be loaded"), ("gone", "cannot be loaded"), ("MAPPING", "is no rule")]
 )
 def test_what_is_no_rule_lets_nothing_pass(install, change, value, said):
     install(value)

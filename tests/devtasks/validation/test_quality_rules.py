@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from devtasks.validation import linter
+from devtasks.validation import text_tools
 from devtasks.validation.linter import Linter
 from devtasks.validation.quality_rules import Formatted, Lint, Types
 from devtasks.validation.result import ValidationLevel
@@ -52,7 +52,7 @@ def test_a_change_cannot_silence_the_linter(change, shop):
 def test_a_linter_that_cannot_look_says_nothing(shop, monkeypatch):
     (shop / "ruff.toml").write_text("no toml\n")
     assert asyncio.run(Linter(shop).problems(CODE, b"import os\n")) is None
-    monkeypatch.setattr(linter, "SECONDS", 0)
+    monkeypatch.setattr(text_tools, "SECONDS", 0)
     assert asyncio.run(Linter(shop).complexity(CODE, b"def f(): pass\n")) is None
 
 
