@@ -40,6 +40,12 @@ def is_test_support(path: str) -> bool:
     return name in SUPPORT_FILES and not TEST_FOLDERS.isdisjoint(folders)
 
 
+def is_test_code(path: str) -> bool:
+    """Whether this belongs to the tests: a test file, a conftest.py, or anything in a folder of tests."""
+    *folders, name = PurePosixPath(path).parts
+    return is_test_file(path) or name == "conftest.py" or not TEST_FOLDERS.isdisjoint(folders)
+
+
 def existing_tests(workspace: Path) -> tuple[ExistingTest, ...]:
     """Return every test of a tree, in the folders pytest searches; a file that does not parse has none."""
     tests: list[ExistingTest] = []

@@ -1,7 +1,8 @@
 """A script for the sandbox: imports one file and does nothing else, so that coverage sees what importing runs.
 
 Arguments: the file, the folder its top-level module lies in, and the module names to try in turn; when none of
-them is that file, it is loaded by its path. Prints the last error and exits with 1 where no way works.
+them is that file, it is loaded by its path. Prints that the file was imported, so that one that ends the process can
+be told from it; where no way works, prints the first error and exits with 1.
 It is copied beside the run's reports, because the sandbox need not see this package: standard library only.
 """
 
@@ -39,6 +40,7 @@ def _main(file: str, root: str, *names: str) -> int:
         except BaseException as error:  # a module may also call sys.exit when it is imported
             problem = problem or f"{type(error).__name__}: {error}"
         else:
+            print(f"\nimported {file}")
             return 0
     print(problem)
     return 1

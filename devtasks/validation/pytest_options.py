@@ -28,13 +28,19 @@ def own_settings(workspace: Path) -> tuple[str, ...]:
     return here if _addopts(workspace) is not None else (*here, "-c", os.devnull)
 
 
+def pytest_settings(name: str, content: bytes) -> Mapping[str, Any] | None:
+    """Return what a file of this name says of pytest; None where it configures something else."""
+    read = _READERS.get(name)
+    return read(content.decode(errors="replace")) if read else None
+
+
 def _addopts(workspace: Path) -> list[str] | None:
     """Return the `addopts` of the first file that configures pytest; None where none does."""
-    for name, read in _READERS.items():
+    for name in _READERS:
         content = read_bounded(workspace / name)
-        addopts = read(content.decode(errors="replace")) if content is not None else None
-        if addopts is not None:
-            return addopts
+        settings = pytest_settings(name, content) if content is not None else None
+        if settings is not None:
+            return _split(settings.get("addopts", ()))
     return None
 
 
@@ -54,26 +60,26 @@ def _split(addopts: Any) -> list[str]:
         return []
 
 
-def _ini(section: str) -> Callable[[str], list[str] | None]:
-    def read(text: str) -> list[str] | None:
+def _ini(section: str) -> Callable[[str], Mapping[str, Any] | None]:
+    def read(text: str) -> Mapping[str, Any] | None:
         parser = configparser.ConfigParser(interpolation=None, strict=False)
         try:
             parser.read_string(text)
         except configparser.Error:
             return None
-        return _split(parser.get(section, "addopts", fallback="")) if parser.has_section(section) else None
+        return dict(parser[section]) if parser.has_section(section) else None
 
     return read
 
 
-def _toml(*tables: str) -> Callable[[str], list[str] | None]:
-    def read(text: str) -> list[str] | None:
+def _toml(*tables: str) -> Callable[[str], Mapping[str, Any] | None]:
+    def read(text: str) -> Mapping[str, Any] | None:
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError:
             return None
         found = (_table(document, name.split(".")) for name in tables)
-        return next((_split(table.get("addopts", ())) for table in found if table), None)
+        return next((table for table in found if table), None)
 
     return read
 
@@ -87,7 +93,7 @@ def _table(document: Mapping[str, Any], path: list[str]) -> Mapping[str, Any] | 
     return document
 
 
-_READERS: Mapping[str, Callable[[str], list[str] | None]] = {
+_READERS: Mapping[str, Callable[[str], Mapping[str, Any] | None]] = {
     "pytest.toml": _toml("pytest"),
     ".pytest.toml": _toml("pytest"),
     "pytest.ini": _ini("pytest"),

@@ -28,6 +28,12 @@ def read_bounded(path: Path, limit: int = MAX_BYTES) -> bytes | None:
     return content if len(content) <= limit else None
 
 
+def leads_outside(workspace: Path, path: str) -> bool:
+    """Whether a path of the workspace is a link, below one, or no plain file."""
+    written = workspace.resolve() / path
+    return written.resolve() != written or not written.is_file()
+
+
 def tail(output: str) -> str:
     """Return the end of an output as evidence, without the stack frames of the test tools themselves."""
     lines = [line.rstrip() for line in output.splitlines() if not _TEST_TOOL_FRAME.match(line)]

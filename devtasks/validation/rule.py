@@ -1,20 +1,24 @@
 """What a validation rule is given and what it gives back."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from devtasks.execution.runtime import CommandRunner
-from devtasks.task import DevTask
+from devtasks.task import DevTask, TaskCategory
 from devtasks.validation.baseline import Baseline
-from devtasks.validation.conventions import is_test_file, read_tests
+from devtasks.validation.conventions import is_test_code, is_test_file, read_tests
 from devtasks.validation.result import Finding
+from devtasks.validation.stamps import Stamp, stamps
 from devtasks.validation.suite_runner import Collection, SuiteRun, SuiteRunner
 from devtasks.validation.target_coverage import TargetCoverage
 from devtasks.workspace import Change, ChangeStatus
+
+
+_WRITING = (TaskCategory.CODE_GENERATION, TaskCategory.REFACTORING)
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,16 @@ class ValidationRule(Protocol):
 
 @dataclass
 class ChangedTests:
-    """The changed test files, collected once and run once: every rule judges the same run."""
+    """The changed test files, collected once and run once: every rule judges the same run.
+
+    Coverage measures the target, or in its place the files `measured`.
+    """
 
     suite: SuiteRunner
     paths: tuple[str, ...]
+    measured: tuple[str, ...] = ()
     _collection: Collection | None = field(default=None, init=False)
-    _run: tuple[SuiteRun, TargetCoverage | None] | None = field(default=None, init=False)
+    _run: tuple[SuiteRun, Mapping[str, TargetCoverage]] | None = field(default=None, init=False)
 
     async def collection(self) -> Collection:
         """Return what pytest collects from the files."""
@@ -64,20 +72,49 @@ class ChangedTests:
         return self._collection
 
     async def run(self) -> SuiteRun:
-        """Return the run of these files alone, under coverage of the target."""
+        """Return the run of these files alone, under coverage."""
         run, _ = await self._measured()
         return run
 
     async def coverage(self) -> TargetCoverage | None:
         """Return what that run executed of the target; None where it never ran or there is no target."""
-        _, coverage = await self._measured()
-        return coverage
+        return (await self.coverages()).get(self.suite.target or "")
 
-    async def _measured(self) -> tuple[SuiteRun, TargetCoverage | None]:
+    async def coverages(self) -> Mapping[str, TargetCoverage]:
+        """Return what that run executed of each measured file; one that never ran is missing."""
+        _, coverages = await self._measured()
+        return coverages
+
+    async def _measured(self) -> tuple[SuiteRun, Mapping[str, TargetCoverage]]:
         if self._run is None:
-            data = self.suite.new_folder() / "coverage.db" if self.suite.target else None
-            run = await self.suite.run(self.paths, data=data, tell_apart=True)
-            self._run = (run, await self.suite.coverage(data) if data else None)
+            self._run = await self.suite.measured_run(self.paths, self.measured, tell_apart=not self.measured)
+        return self._run
+
+
+@dataclass
+class WholeSuite:
+    """The project's whole suite with the change, run once under coverage of the files `measured`."""
+
+    suite: SuiteRunner
+    measured: tuple[str, ...]
+    _run: tuple[SuiteRun, Mapping[str, TargetCoverage]] | None = field(default=None, init=False)
+
+    async def run(self) -> SuiteRun:
+        """Return the run."""
+        run, _ = await self._measured()
+        return run
+
+    async def coverages(self) -> Mapping[str, TargetCoverage]:
+        """Return what that run executed of each measured file; one that never ran is missing."""
+        _, coverages = await self._measured()
+        return coverages
+
+    async def _measured(self) -> tuple[SuiteRun, Mapping[str, TargetCoverage]]:
+        if self._run is None:
+            if self.measured:
+                self._run = await self.suite.measured_run((), self.measured, keep_going=True)
+            else:
+                self._run = (await self.suite.run(keep_going=True), {})
         return self._run
 
 
@@ -123,7 +160,27 @@ class ValidationContext:
     @cached_property
     def changed_tests(self) -> ChangedTests:
         """The added and modified test files."""
-        return ChangedTests(self.suite, tuple(filter(is_test_file, self.written)))
+        return ChangedTests(self.suite, tuple(filter(is_test_file, self.written)), self._measured)
+
+    @cached_property
+    def whole_suite(self) -> WholeSuite:
+        """The project's suite, the changed tests among it."""
+        return WholeSuite(self.suite, self._measured)
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The added and modified Python files that are no tests."""
+        return tuple(path for path in self.written if path.endswith(".py") and not is_test_code(path))
+
+    @cached_property
+    def stamps(self) -> Mapping[str, Stamp]:
+        """What tells whether a test or a written file is rewritten, as it was when this was first asked."""
+        return stamps(self.workspace, self.written)
+
+    @property
+    def _measured(self) -> tuple[str, ...]:
+        """What coverage measures in place of the target: where code is written, all of it."""
+        return self.sources if self.task.category in _WRITING else ()
 
     def is_new(self, nodeid: str) -> bool:
         """Whether this test was not there before the change, or not with this code."""

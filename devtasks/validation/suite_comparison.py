@@ -15,7 +15,7 @@ async def redder(context: ValidationContext, rule: str) -> tuple[Finding, ...]:
     """Run the whole suite; return an ERROR for each test that passed before and does not, none where none did."""
     if not context.baseline.passed:
         return ()
-    run = await context.suite.run(keep_going=True)
+    run = await context.whole_suite.run()
     if run.problem:
         message = f"with the change, the project's whole suite {run.problem}; it did not before"
         return (Finding(rule, ValidationLevel.ERROR, message, evidence=run.evidence or None),)

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -107,6 +107,7 @@ class SuiteRunner:
         paths: Sequence[str] = (),
         *,
         data: Path | None = None,
+        measured: Sequence[str] = (),
         keep_going: bool = False,
         tell_apart: bool = False,
     ) -> SuiteRun:
@@ -114,7 +115,8 @@ class SuiteRunner:
 
         Args:
             paths: the files; none for what the project's own configuration names.
-            data: where coverage of the target goes; None to run without it.
+            data: where coverage goes; None to run without it.
+            measured: the files that coverage measures; none for the target.
             keep_going: run the other files when one cannot be imported.
             tell_apart: note which test ran which line, and what each relies on or leaves behind.
         """
@@ -124,31 +126,52 @@ class SuiteRunner:
         options += ("--continue-on-collection-errors",) if keep_going else ()
         for plugin in (NAME_TESTS, TELL_TESTS_APART, WATCH_TESTS) if tell_apart else (NAME_TESTS,):
             options += ("-p", _copied(plugin, folder).stem)
-        measure = self._coverage_run(data) if data else ()
+        measure = self._coverage_run(data, measured) if data else ()
         result = await self._project_python(
             *measure, "-m", "pytest", *options, *self._pytest_options(folder), *_arguments(paths), imports=folder
         )
         _require_tools(result, self.python)
         return self._suite_run(result, read_bounded(report))
 
-    async def run_script(self, script: str, job: object) -> tuple[CommandResult, bytes]:
+    async def measured_run(
+        self, paths: Sequence[str], measured: Sequence[str], *, keep_going: bool = False, tell_apart: bool = False
+    ) -> tuple[SuiteRun, Mapping[str, TargetCoverage]]:
+        """Run tests as `run` does; return what they executed of the measured files, or of the target for none."""
+        if not measured and self.target is None:
+            return await self.run(paths, keep_going=keep_going, tell_apart=tell_apart), {}
+        data = self.new_folder() / "coverage.db"
+        run = await self.run(paths, data=data, measured=measured, keep_going=keep_going, tell_apart=tell_apart)
+        if measured:
+            return run, await self.coverages(data, measured)
+        coverage = await self.coverage(data)
+        return run, {self.target or "": coverage} if coverage else {}
+
+    async def run_script(
+        self, script: str, job: object, *, data: Path | None = None, measured: Sequence[str] = ()
+    ) -> tuple[CommandResult, bytes]:
         """Run one of this package's scripts on a job; return how it ended and what it wrote as its answer."""
         folder = self.new_folder()
         given, answer = folder / "job.json", folder / "answer.jsonl"
         given.write_text(json.dumps(job))
-        result = await self._project_python(str(_copied(script, folder)), str(given), str(answer))
+        measure = self._coverage_run(data, measured) if data else ()
+        result = await self._project_python(*measure, str(_copied(script, folder)), str(given), str(answer))
         return result, read_bounded(answer) or b""
 
     async def import_target(self, data: Path) -> str | None:
         """Add what importing the target runs to the coverage data; return the error where it cannot be imported."""
         if self.target is None:
             return None
+        return await self.import_file(self.target, (*self._coverage_run(data), "--append"))
+
+    async def import_file(self, path: str, measure: Sequence[str] = ()) -> str | None:
+        """Import one file in a process of its own, begun with these arguments; return the error, None without one."""
         script = _copied(IMPORT_TARGET, self.new_folder())
-        root, *names = import_names(self.workspace, self.target)
-        arguments = (str(script), str(self.workspace / self.target), root, *names)
-        result = await self._project_python(*self._coverage_run(data), "--append", *arguments)
+        root, *names = import_names(self.workspace, path)
+        arguments = (str(script), str(self.workspace / path), root, *names)
+        result = await self._project_python(*measure, *arguments)
         if result.exit_code == 0:
-            return None
+            ended = f"imported {self.workspace / path}" not in result.output.splitlines()
+            return "the import ends the program: os._exit or sys.exit at module level" if ended else None
         if result.exceeded:
             return f"the import used too much: {result.exceeded}"
         if result.timed_out:
@@ -166,6 +189,18 @@ class SuiteRunner:
         await self.runner.run(Command(argv, self.workspace, self.seconds))
         content = read_bounded(report)
         return parse_coverage(content, self.target) if content else None
+
+    async def coverages(self, data: Path, files: Sequence[str]) -> Mapping[str, TargetCoverage]:
+        """Return the coverage of these files without those that never ran; no comment excludes a line."""
+        settings = self.new_folder() / "coverage.ini"
+        settings.write_text("[report]\nexclude_lines = (?!)\n")
+        report = self.new_folder() / "coverage.json"
+        options = (f"--rcfile={settings}", f"--data-file={data}", f"--include={','.join(files)}", "-o", str(report))
+        argv = (str(self.python), "-I", "-B", "-m", "coverage", "json", "-q", *options)
+        await self.runner.run(Command(argv, self.workspace, self.seconds))
+        content = read_bounded(report) or b""
+        found = {path: parse_coverage(content, path) for path in files}
+        return {path: coverage for path, coverage in found.items() if coverage}
 
     async def run_mutants(self, mutants: Sequence[Mutant], tests: Sequence[Sequence[str]]) -> MutationRun:
         """Run each mutant's tests, which are ids, against it; all of them end within the seconds of one command."""
@@ -201,9 +236,10 @@ class SuiteRunner:
         }
         return await self.runner.run(Command((str(self.python), *arguments), self.workspace, self.seconds, env))
 
-    def _coverage_run(self, data: Path) -> tuple[str, ...]:
-        """Begin a command that measures the target alone, whatever the project's coverage configuration says."""
-        options = (f"--rcfile={os.devnull}", "--branch", f"--include={self.target}", f"--data-file={data}")
+    def _coverage_run(self, data: Path, measured: Sequence[str] = ()) -> tuple[str, ...]:
+        """Begin a command that measures these files or the target alone, whatever the project's configuration says."""
+        included = ",".join(measured) or self.target
+        options = (f"--rcfile={os.devnull}", "--branch", f"--include={included}", f"--data-file={data}")
         return ("-m", "coverage", "run", *options)
 
     def _pytest_options(self, folder: Path) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class TargetCoverage:
         exits = [f"{start} to {end if end > 0 else 'exit'}" for start, end in reached]
         parts = {
             "functions never run": never,
-            "lines not run": _ranges(self.missing_lines),
+            "lines not run": ranges(self.missing_lines),
             "branches not taken (from line to line)": exits,
         }
         return "; ".join(f"{name}: {_listed(items)}" for name, items in parts.items() if items)
@@ -94,7 +94,7 @@ def _union[T: (int, Branch)](some: tuple[T, ...], others: tuple[T, ...]) -> tupl
     return tuple(sorted({*some, *others}))
 
 
-def _ranges(lines: Iterable[int]) -> list[str]:
+def ranges(lines: Iterable[int]) -> list[str]:
     """Write runs of adjacent numbers as `3-7`."""
     runs = (list(run) for _, run in groupby(enumerate(lines), key=lambda pair: pair[1] - pair[0]))
     numbers = [[line for _, line in run] for run in runs]

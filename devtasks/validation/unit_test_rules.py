@@ -15,7 +15,7 @@ from devtasks.validation.conventions import (
 )
 from devtasks.validation.junit import Case, CaseOutcome
 from devtasks.validation.possible_bug import possible_bug
-from devtasks.validation.reports import read_bounded
+from devtasks.validation.reports import leads_outside, read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
 from devtasks.validation.suite_comparison import LISTED, failures, redder
@@ -36,7 +36,7 @@ class ChangedPaths:
         if not context.changes:
             message = f"the agent changed nothing: write a test file ({' or '.join(TEST_PATTERNS)})"
             return RuleOutcome(0, (_error(self.name, message),), stop=True)
-        outside = [path for path in context.written if _leads_outside(context.workspace, path)]
+        outside = [path for path in context.written if leads_outside(context.workspace, path)]
         target = context.suite.target
         allowed = AllowedPaths.of(context.task)
         forbidden = [each for each in context.changes if each.path == target or not allowed.allows(each.path)]
@@ -198,11 +198,6 @@ class CoverageRises:
 
 def _error(rule: str, message: str, place: str | None = None, evidence: str | None = None) -> Finding:
     return Finding(rule, ValidationLevel.ERROR, message, place, evidence or None)
-
-
-def _leads_outside(workspace: Path, path: str) -> bool:
-    written = workspace.resolve() / path
-    return written.resolve() != written or not written.is_file()
 
 
 def _forbidden(change: Change, target: str | None, allowed: AllowedPaths) -> str:

@@ -9,6 +9,7 @@ from devtasks.validation.analysis_rules import ANALYSIS_RULES
 from devtasks.validation.assertion_rule import Asserts
 from devtasks.validation.build_script_rules import BUILD_SCRIPT_RULES
 from devtasks.validation.change_rules import NoSecrets, Size
+from devtasks.validation.code_generation_rules import CODE_GENERATION_RULES
 from devtasks.validation.cutting import THRESHOLD, Cutting
 from devtasks.validation.documentation_rules import DOCUMENTATION_RULES
 from devtasks.validation.mutation_rule import NoticesMistakes
@@ -51,7 +52,7 @@ RULES: Mapping[TaskCategory, tuple[ValidationRule, ...]] = {
     ),
     TaskCategory.REFACTORING: (NoRulesYet(TaskCategory.REFACTORING),),
     TaskCategory.DOCUMENTATION: (*EVERY_CATEGORY, *DOCUMENTATION_RULES),
-    TaskCategory.CODE_GENERATION: (NoRulesYet(TaskCategory.CODE_GENERATION),),
+    TaskCategory.CODE_GENERATION: (*EVERY_CATEGORY, *CODE_GENERATION_RULES),
     TaskCategory.ANALYSIS: (*EVERY_CATEGORY, *ANALYSIS_RULES),
     TaskCategory.BUILD_SCRIPT: (*EVERY_CATEGORY, *BUILD_SCRIPT_RULES),
 }
@@ -77,12 +78,13 @@ class ResultValidator:
         """Return the verdict: passed with no ERROR finding and a score of at least the task's quality threshold.
 
         The score is the mean of the rules' values weighted by their weights, where a rule that was not reached or
-        that raised counts 0. The baseline's own findings come first. Where nothing but single new tests is at fault,
-        they are cut out of their files in the workspace, unless `cut` is off, and what is left is judged; if that does
-        not pass either, the files are as they were. Raises AgentCrashed when the sandbox dies.
+        that raised counts 0. The baseline's own findings come first. Where unit tests were asked for and nothing but
+        single new ones is at fault, they are cut out of their files in the workspace, unless `cut` is off, and what is
+        left is judged; if that does not pass either, the files are as they were. In any other category a test that
+        fails may show that the code is wrong, so none is cut. Raises AgentCrashed when the sandbox dies.
         """
         verdict = left = await self._judge(context)
-        if not cut:
+        if not cut or context.task.category is not TaskCategory.UNIT_TEST:
             return verdict
         with Cutting(context.workspace) as cutting:
             while cutting.cut(context, left.findings):

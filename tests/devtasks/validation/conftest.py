@@ -93,14 +93,13 @@ def runner() -> SubprocessRunner:
 @pytest.fixture(scope="session")
 def make_task() -> Callable[..., DevTask]:
     def build(target: str | None = TARGET, *, seconds: float = 60, **values: object) -> DevTask:
-        values = {"category": TaskCategory.UNIT_TEST, "quality_threshold": 0.6, **values}
+        known = {"category": TaskCategory.UNIT_TEST, "quality_threshold": 0.6, "description": "write tests"}
         return DevTask.parse(
             task_id="t1",
-            description="write tests",
             repository="/somewhere",
             target_file=target,
             limits={"seconds": seconds},
-            **values,
+            **{**known, **values},
         )
 
     return build
@@ -143,7 +142,7 @@ def change(shop: Path, shop_baseline: Baseline, scratch: Path, runner: Subproces
     def build(
         written: Mapping[str, str], *, deleted: tuple[str, ...] = (), baseline: Baseline | None = None, **task: object
     ) -> ValidationContext:
-        known = {name: (shop / name).read_bytes() for name in written if (shop / name).exists()}
+        known = {name: (shop / name).read_bytes() for name in (*written, *deleted) if (shop / name).exists()}
         write(shop, written)
         for name in deleted:
             (shop / name).unlink()
