@@ -217,7 +217,6 @@ def submit_task(
 ) -> int:
     """Submit a task to its priority's queue and print the flow run's id."""
     from devtasks import workspace
-    from devtasks.validation.validator import require_rules
 
     asked: dict[str, Any] = {
         "category": category,
@@ -240,7 +239,6 @@ def submit_task(
     unset = ("target_file", "setup_command", "build_command", "model", "batch")
     checked = asked | {name: asked[name] or None for name in unset}
     task = DevTask.parse(task_id="new", priority=priority, limits=limits, **checked)
-    require_rules(task.category)
     workspace.check_repository(task)
 
     async def run() -> "TaskReport":

@@ -67,7 +67,6 @@ def validate(
     does not pass.
     """
     from devtasks import workspace
-    from devtasks.validation.validator import require_rules
 
     task = DevTask.parse(
         task_id="validate",
@@ -83,7 +82,6 @@ def validate(
         acceptance_tests=tuple(acceptance_test or ()),
         build_command=build_command or None,
     )
-    require_rules(task.category)
     workspace.check_repository(task)
     patch = None if diff is None else _read(diff)
 

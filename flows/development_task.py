@@ -31,7 +31,6 @@ from devtasks.task import (
     TaskPriority,
     TaskStatus,
 )
-from devtasks.validation.validator import require_rules
 from flows.course import Course, Worked, attempt_of
 from tasks import (
     Assignment,
@@ -167,7 +166,6 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
             batch=batch or None,
             metadata=metadata or {},
         )
-        require_rules(task.category)
         await asyncio.to_thread(workspace.check_repository, task)
         async with open_run(
             task, flow_run_id, credentials=credentials, runtime=runtime_block, docker=use_docker

@@ -11,11 +11,13 @@ from devtasks.validation.code_comparison import first_difference
 from devtasks.validation.conventions import MAX_SOURCE_BYTES, is_test_code
 from devtasks.validation.docstrings import parse
 from devtasks.validation.imports_rule import ImportsResolve
+from devtasks.validation.quality_rules import Formatted, Lint, Types
 from devtasks.validation.reports import leads_outside, read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
 from devtasks.validation.suite_comparison import LISTED, SuiteStays
 from devtasks.validation.tampering import tampering
+from devtasks.validation.tests_kept_rule import TestsKept
 from devtasks.validation.unit_test_rules import Compiles
 from devtasks.validation.untouched_rule import Untouched
 
@@ -62,9 +64,13 @@ def _says_something(context: ValidationContext, path: str) -> bool:
 
 CODE_GENERATION_RULES: tuple[ValidationRule, ...] = (
     Written(),
+    TestsKept(weight=0),
     Compiles(),
     ImportsResolve(),
     Acceptance(),
     SuiteStays(),
     Untouched(),
+    Lint(weight=0),
+    Types(),
+    Formatted(),
 )

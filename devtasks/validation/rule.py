@@ -17,7 +17,6 @@ from devtasks.validation.suite_runner import Collection, SuiteRun, SuiteRunner
 from devtasks.validation.target_coverage import TargetCoverage
 from devtasks.workspace import Change, ChangeStatus
 
-
 _WRITING = (TaskCategory.CODE_GENERATION, TaskCategory.REFACTORING)
 
 

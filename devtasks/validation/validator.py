@@ -1,9 +1,9 @@
 """The verdict: a category's rules in order, their weighted mean, and no acceptance without validation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from devtasks.errors import AgentCrashed, InvalidInput
+from devtasks.errors import AgentCrashed
 from devtasks.task import TaskCategory
 from devtasks.validation.analysis_rules import ANALYSIS_RULES
 from devtasks.validation.assertion_rule import Asserts
@@ -14,26 +14,12 @@ from devtasks.validation.cutting import THRESHOLD, Cutting
 from devtasks.validation.documentation_rules import DOCUMENTATION_RULES
 from devtasks.validation.mutation_rule import NoticesMistakes
 from devtasks.validation.plugins import plugin_rules
+from devtasks.validation.refactoring_rules import REFACTORING_RULES
 from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
 from devtasks.validation.self_contained_rule import SelfContained
 from devtasks.validation.stability_rule import Stable
 from devtasks.validation.unit_test_rules import ChangedPaths, Collected, Compiles, CoverageRises, Passes
-
-
-@dataclass(frozen=True)
-class NoRulesYet:
-    """Refuses a result of a category that has no rules."""
-
-    category: TaskCategory
-    name: str = "no_rules"
-    weight: float = 1
-
-    async def check(self, context: ValidationContext) -> RuleOutcome:
-        """Return the refusal, whatever the change."""
-        message = f"no validation rules exist yet for {self.category}, so the result cannot be called good"
-        return RuleOutcome(0, (Finding(self.name, ValidationLevel.ERROR, message),), stop=True)
-
 
 EVERY_CATEGORY: tuple[ValidationRule, ...] = (Size(), NoSecrets())
 
@@ -50,19 +36,12 @@ RULES: Mapping[TaskCategory, tuple[ValidationRule, ...]] = {
         CoverageRises(),
         NoticesMistakes(),
     ),
-    TaskCategory.REFACTORING: (NoRulesYet(TaskCategory.REFACTORING),),
+    TaskCategory.REFACTORING: (*EVERY_CATEGORY, *REFACTORING_RULES),
     TaskCategory.DOCUMENTATION: (*EVERY_CATEGORY, *DOCUMENTATION_RULES),
     TaskCategory.CODE_GENERATION: (*EVERY_CATEGORY, *CODE_GENERATION_RULES),
     TaskCategory.ANALYSIS: (*EVERY_CATEGORY, *ANALYSIS_RULES),
     TaskCategory.BUILD_SCRIPT: (*EVERY_CATEGORY, *BUILD_SCRIPT_RULES),
 }
-
-
-def require_rules(category: TaskCategory) -> None:
-    """Raise InvalidInput for a category whose results nothing can judge, before a model call is spent on one."""
-    judged = [each.value for each, rules in RULES.items() if not isinstance(rules[0], NoRulesYet)]
-    if category not in judged:
-        raise InvalidInput.unknown("category", category.value, judged)
 
 
 class ResultValidator:

@@ -50,7 +50,6 @@ def test_every_command_explains_itself(
         pytest.param(("gc", "--older-than", "-1"), "--older-than", id="days below zero"),
         pytest.param(("up", "--limit", "many"), "--limit", id="limit that is no number"),
         pytest.param((*SUBMIT[:2], "weird", *SUBMIT[3:]), "unit_test", id="unknown category"),
-        pytest.param((*SUBMIT[:2], "refactoring", *SUBMIT[3:]), "one of unit_test", id="category nothing judges"),
         pytest.param((*SUBMIT, "--quality-threshold", "1.5"), "1.5", id="threshold above one"),
         pytest.param((*SUBMIT[:4], " "), "description", id="empty description"),
         pytest.param((*SUBMIT, "--target-file", "../a.py"), "inside the repository", id="target outside"),

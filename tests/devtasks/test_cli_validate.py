@@ -78,7 +78,6 @@ WRONG = {
     "no such target": (["--target", "prize.py"], "target_file: 'prize.py' is not allowed"),
     "no such base": (["--target", "price.py", "--base", "v9"], "base_ref: 'v9' is not allowed"),
     "no such patch": (["--target", "price.py", "--diff", "none"], "--diff: 'none' is not allowed"),
-    "a category without rules": (["--category", "refactoring"], "category: 'refactoring' is not allowed"),
     "no repository": (["--target", "price.py", "--repository", "/"], "repository: '/' is not allowed"),
 }
 

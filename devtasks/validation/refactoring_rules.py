@@ -1,0 +1,72 @@
+"""The rules for refactorings, in the order they are asked: the tests stay and stay green, so do API and behaviour.
+
+Of the weights (10 together) what shows that the code still does the same has 8: a refactoring that no measure shows to
+be one can pass, one whose behaviour nothing shows cannot.
+"""
+
+from dataclasses import dataclass
+
+from devtasks.validation.behaviour_rule import Behaves
+from devtasks.validation.improvement_rule import Improves
+from devtasks.validation.public_api_rule import PublicApi
+from devtasks.validation.quality_rules import Formatted, Lint, Types
+from devtasks.validation.result import Finding, ValidationLevel
+from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
+from devtasks.validation.suite_comparison import SuiteStays
+from devtasks.validation.tests_kept_rule import TestsKept
+from devtasks.validation.unit_test_rules import Compiles
+
+
+@dataclass(frozen=True)
+class SomethingChanged:
+    """Something was changed at all; value 1 or 0."""
+
+    name: str = "changed"
+    weight: float = 0
+
+    async def check(self, context: ValidationContext) -> RuleOutcome:
+        """Look at the number of changes."""
+        if context.changes:
+            return RuleOutcome(1)
+        message = "the agent changed nothing: do what was asked"
+        return RuleOutcome(0, (Finding(self.name, ValidationLevel.ERROR, message),), stop=True)
+
+
+@dataclass(frozen=True)
+class CoverageStays:
+    """The suite runs no smaller part of the target than before; value 1 or 0.
+
+    Less is refused only where more lines and branches are missed as well: code that was run and is gone costs nothing.
+    """
+
+    name: str = "coverage"
+    weight: float = 1
+
+    async def check(self, context: ValidationContext) -> RuleOutcome:
+        """Compare the target's coverage by the suite with the baseline's."""
+        target, before = context.suite.target, context.baseline.coverage
+        now = (await context.whole_suite.coverages()).get(target or "")
+        if not before or not context.baseline.passed or target not in context.written:
+            return RuleOutcome(1)
+        missed = before.total - before.executed
+        if now is None or (now.fraction < before.fraction and now.total - now.executed > missed):
+            after = now.percent if now else "0%"
+            missing = f": nothing runs {now.uncovered()}" if now else ""
+            message = f"the suite runs {after} of {target}, and ran {before.percent} before{missing}"
+            return RuleOutcome(0, (Finding(self.name, ValidationLevel.ERROR, message, target),))
+        return RuleOutcome(1)
+
+
+REFACTORING_RULES: tuple[ValidationRule, ...] = (
+    SomethingChanged(),
+    TestsKept(strict=True),
+    Compiles(),
+    PublicApi(),
+    Lint(weight=0),
+    Types(),
+    Formatted(),
+    SuiteStays(),
+    CoverageStays(),
+    Behaves(),
+    Improves(),
+)
