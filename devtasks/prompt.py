@@ -25,24 +25,42 @@ RULES: dict[TaskCategory, tuple[str, ...]] = {
         "tests were added to test files (`test_*.py`, `*_test.py`), and none that existed was removed",
         "every new file compiles, and pytest collects at least one new test",
         "every new test passes each time, alone, in any order, and no test that passed before fails",
+        "no new test sleeps, asks another host, or leaves files, variables or another working folder behind",
         "every new test holds assertions that fail when the code under test returns or does something else: small "
         "mistakes are made in it, and the new tests have to notice them",
         "the new tests execute lines or branches of the target that were not executed before; importing does not count",
         "the score, which grows with the target's line and branch coverage, reaches the threshold",
     ),
-    TaskCategory.REFACTORING: ("the existing tests stay green and unchanged", "public names and signatures stay"),
+    TaskCategory.REFACTORING: (
+        "the existing tests stay green and unchanged, and run no smaller part of the code",
+        "public names and signatures stay; what moves is still imported where it was",
+        "functions return, raise and change the same as before: pure ones are called with generated arguments",
+        "the project's linter and type checker find nothing new",
+        "something that can be measured gets better: complexity, duplicate lines, length, findings of the linter",
+    ),
     TaskCategory.DOCUMENTATION: (
         "the code is unchanged but for docstrings and comments",
         "more public modules, classes and functions have a docstring that says more than their name",
         "parameters, returns and raises that a docstring names exist",
         "examples in docstrings run and print what they say; links lead somewhere, and blocks of code parse",
     ),
-    TaskCategory.CODE_GENERATION: ("the existing tests stay green", "imports resolve in the project's environment"),
+    TaskCategory.CODE_GENERATION: (
+        "the acceptance tests and the examples in the task pass; where there are none, new tests of yours run at least "
+        "60 % of the lines you write and would fail if these were wrong",
+        "the existing tests stay green, and none is changed to check less",
+        "imports resolve in the project's environment, and every written module can be imported",
+        "nothing decides how tests end: no conftest.py, hook or setting of pytest",
+        "the project's linter and type checker find nothing new",
+    ),
     TaskCategory.ANALYSIS: (
         "nothing changed but the report, and it has all the sections",
         "every file, line and name the report cites exists, and it cites some",
     ),
-    TaskCategory.BUILD_SCRIPT: ("the script runs to its end, twice with the same result", "it holds no secrets"),
+    TaskCategory.BUILD_SCRIPT: (
+        "every file parses and keeps to its schema; shellcheck and hadolint find no error",
+        "the build runs to its end without a network, and a second time with the same files",
+        "the existing tests stay green, and no secrets are written",
+    ),
 }
 """The acceptance rules as the agent is told them, by category."""
 
