@@ -23,6 +23,7 @@ MAX_FILES = 50_000
 NOT_RUN = 0.5
 """The value of what can be read but not run here, such as a workflow."""
 
+_MISSING = 127
 _IGNORED = frozenset({".git", "__pycache__"})
 _OFFLINE = re.compile(
     "could not resolve host|name resolution|name or service not known|network is unreachable|failed to establish",
@@ -49,14 +50,15 @@ class Builds:
         """Run it twice in the same copy."""
         argv = _command(context)
         if argv is None:
-            message = "nothing was run: name the build command to have it run, as the written files cannot be run alone"
-            return RuleOutcome(NOT_RUN, (Finding(self.name, ValidationLevel.WARNING, message),))
+            return self._not_run("name the build command to have it run, as the written files cannot be run alone")
         copy = context.suite.new_folder() / "build"
         shutil.copytree(context.workspace, copy, symlinks=True)
         before = _listing(copy)
         listings: list[Listing | None] = []
         for turn in ("", " when it is run a second time"):
             result = await _run(context, argv, copy)
+            if result.exit_code == _MISSING and argv[0] == "make":
+                return self._not_run("make is not there where it is judged")
             if problem := _problem(result, context.suite.seconds):
                 message = f"the build `{_shown(argv)}` {problem}{turn}"
                 evidence = tail(result.output) or None
@@ -65,6 +67,9 @@ class Builds:
         findings = tuple(self._differences(before, *listings))
         failed = any(finding.level is ValidationLevel.ERROR for finding in findings)
         return RuleOutcome(0 if failed else 1, findings)
+
+    def _not_run(self, why: str) -> RuleOutcome:
+        return RuleOutcome(NOT_RUN, (Finding(self.name, ValidationLevel.WARNING, f"nothing was run: {why}"),))
 
     def _differences(self, before: Listing | None, first: Listing | None, second: Listing | None) -> Iterator[Finding]:
         if before is None or first is None or second is None:

@@ -129,7 +129,9 @@ def conftest_outcome(good: Good) -> Result | None:
 
 
 def conftest_ignores(good: Good) -> Result | None:
-    """A conftest.py keeps the other tests from being collected."""
+    """A conftest.py keeps the other tests from being collected, where no hook of the project decides that already."""
+    if any("pytest_ignore_collect" in text for text in good.existing.values()):
+        return None
     names = [path.rpartition("/")[2] for path in good.neighbours]
     return also(good_result(good), _conftest(good, f"\ncollect_ignore = {names!r}\n")) if names else None
 
