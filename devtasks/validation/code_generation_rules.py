@@ -11,7 +11,7 @@ from devtasks.validation.code_comparison import first_difference
 from devtasks.validation.conventions import MAX_SOURCE_BYTES, is_test_code
 from devtasks.validation.docstrings import parse
 from devtasks.validation.imports_rule import ImportsResolve
-from devtasks.validation.quality_rules import Formatted, Lint, Types
+from devtasks.validation.quality_rules import Lint, Types
 from devtasks.validation.reports import leads_outside, read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
@@ -72,5 +72,4 @@ CODE_GENERATION_RULES: tuple[ValidationRule, ...] = (
     Untouched(),
     Lint(weight=0),
     Types(),
-    Formatted(),
 )

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from devtasks.validation.behaviour_rule import Behaves
 from devtasks.validation.improvement_rule import Improves
 from devtasks.validation.public_api_rule import PublicApi
-from devtasks.validation.quality_rules import Formatted, Lint, Types
+from devtasks.validation.quality_rules import Lint, Types
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
 from devtasks.validation.suite_comparison import SuiteStays
 from devtasks.validation.tests_kept_rule import TestsKept
 from devtasks.validation.unit_test_rules import Compiles
+
+_LEFT_OUT = b"pragma: no cover"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class CoverageStays:
     """The suite runs no smaller part of the target than before; value 1 or 0.
 
     Less is refused only where more lines and branches are missed as well: code that was run and is gone costs nothing.
+    A file with lines that coverage.py is told to leave out is not compared.
     """
 
     name: str = "coverage"
@@ -48,6 +51,9 @@ class CoverageStays:
         now = (await context.whole_suite.coverages()).get(target or "")
         if not before or not context.baseline.passed or target not in context.written:
             return RuleOutcome(1)
+        if _LEFT_OUT in (context.before(target) or b""):
+            message = f"coverage of {target} is not compared, as lines of it are left out of coverage"
+            return RuleOutcome(1, (Finding(self.name, ValidationLevel.INFO, message, target),))
         missed = before.total - before.executed
         if now is None or (now.fraction < before.fraction and now.total - now.executed > missed):
             after = now.percent if now else "0%"
@@ -64,7 +70,6 @@ REFACTORING_RULES: tuple[ValidationRule, ...] = (
     PublicApi(),
     Lint(weight=0),
     Types(),
-    Formatted(),
     SuiteStays(),
     CoverageStays(),
     Behaves(),

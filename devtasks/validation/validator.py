@@ -14,6 +14,7 @@ from devtasks.validation.cutting import THRESHOLD, Cutting
 from devtasks.validation.documentation_rules import DOCUMENTATION_RULES
 from devtasks.validation.mutation_rule import NoticesMistakes
 from devtasks.validation.plugins import plugin_rules
+from devtasks.validation.quality_rules import Formatted
 from devtasks.validation.refactoring_rules import REFACTORING_RULES
 from devtasks.validation.result import Finding, ValidationLevel, ValidationResult
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
@@ -21,7 +22,7 @@ from devtasks.validation.self_contained_rule import SelfContained
 from devtasks.validation.stability_rule import Stable
 from devtasks.validation.unit_test_rules import ChangedPaths, Collected, Compiles, CoverageRises, Passes
 
-EVERY_CATEGORY: tuple[ValidationRule, ...] = (Size(), NoSecrets())
+EVERY_CATEGORY: tuple[ValidationRule, ...] = (Size(), NoSecrets(), Formatted())
 
 RULES: Mapping[TaskCategory, tuple[ValidationRule, ...]] = {
     TaskCategory.UNIT_TEST: (

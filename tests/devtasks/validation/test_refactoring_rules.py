@@ -149,6 +149,12 @@ def test_code_that_runs_no_longer_lowers_coverage(judge):
     assert "coverage" in {finding.rule for finding in verdict.errors}
 
 
+def test_lines_that_are_left_out_of_coverage_are_not_taken_for_lost(judge):
+    left_out = SHORT.replace("        raise PriceError(kind)", "        raise PriceError(kind)  # pragma: no cover")
+    verdict = judge({PRICE: left_out.replace("orders]", "orders or ()]")}, PROJECT | {PRICE: left_out})
+    assert "coverage" not in {finding.rule for finding in verdict.errors}
+
+
 def test_more_of_the_same_is_no_improvement(refactored):
     outcome = asyncio.run(Improves().check(refactored({PRICE: LONG.replace("found = []", "found = []\n    pass")})))
     assert outcome.value == 0
