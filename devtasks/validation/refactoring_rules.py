@@ -7,6 +7,7 @@ be one can pass, one whose behaviour nothing shows cannot.
 from dataclasses import dataclass
 
 from devtasks.validation.behaviour_rule import Behaves
+from devtasks.validation.conventions import is_test_code
 from devtasks.validation.improvement_rule import Improves
 from devtasks.validation.public_api_rule import PublicApi
 from devtasks.validation.quality_rules import Lint, Types
@@ -20,17 +21,19 @@ _LEFT_OUT = b"pragma: no cover"
 
 
 @dataclass(frozen=True)
-class SomethingChanged:
-    """Something was changed at all; value 1 or 0."""
+class CodeChanged:
+    """Something besides tests was changed; value 1 or 0."""
 
     name: str = "changed"
     weight: float = 0
 
     async def check(self, context: ValidationContext) -> RuleOutcome:
-        """Look at the number of changes."""
-        if context.changes:
+        """Look for a change of the target or of another file that is none of the tests'."""
+        target = context.suite.target
+        if any(change.path == target or not is_test_code(change.path) for change in context.changes):
             return RuleOutcome(1)
-        message = "the agent changed nothing: do what was asked"
+        changed = "nothing but tests" if context.changes else "nothing"
+        message = f"the agent changed {changed}: refactor {target or 'the code'}"
         return RuleOutcome(0, (Finding(self.name, ValidationLevel.ERROR, message),), stop=True)
 
 
@@ -64,7 +67,7 @@ class CoverageStays:
 
 
 REFACTORING_RULES: tuple[ValidationRule, ...] = (
-    SomethingChanged(),
+    CodeChanged(),
     TestsKept(strict=True),
     Compiles(),
     PublicApi(),

@@ -130,9 +130,14 @@ def test_tests_that_are_changed_with_the_code_are_refused(judge):
     assert [finding.rule for finding in verdict.errors][:1] == ["tests_kept"]
 
 
-def test_nothing_is_no_refactoring(judge):
-    verdict = judge({})
-    assert [finding.rule for finding in verdict.errors][:1] == ["changed"]
+MORE_TESTS = "from shop.price import vat\n\n\ndef test_more():\n    assert vat('toy', 100) == 19\n"
+
+
+@pytest.mark.parametrize("written", [{}, {"tests/test_more.py": MORE_TESTS}], ids=["nothing", "only tests"])
+def test_what_leaves_the_code_alone_is_no_refactoring(judge, written):
+    verdict = judge(written)
+    assert [finding.rule for finding in verdict.errors] == ["changed", "quality_threshold"], verdict.errors
+    assert "refactor shop/price.py" in verdict.errors[0].message
 
 
 def test_a_function_that_nothing_runs_and_nothing_can_compare_is_not_shown_to_be_the_same(judge):
