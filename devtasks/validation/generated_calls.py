@@ -5,10 +5,13 @@ Half of the texts and numbers are those that the module's own code holds, or lie
 
 import ast
 from collections.abc import Callable, Mapping
+from functools import cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.strategies import SearchStrategy
 
 CALLS = 60
@@ -73,8 +76,17 @@ def generated_calls(function: ast.FunctionDef, known: Mapping[str, list[Any]]) -
     def note(call: object) -> None:
         calls[repr(call)] = None
 
+    _leave_the_current_folder_alone()
     note()
     return [call for call in calls if len(call) <= MAX_CHARACTERS]
+
+
+@cache
+def _leave_the_current_folder_alone() -> TemporaryDirectory[str]:
+    """Let Hypothesis keep its files, which it writes beside the user's, in a folder that goes with this process."""
+    folder = TemporaryDirectory(prefix="devtasks-hypothesis-")
+    set_hypothesis_home_dir(folder.name)
+    return folder
 
 
 class _Strategies:

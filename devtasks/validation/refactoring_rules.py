@@ -14,6 +14,7 @@ from devtasks.validation.quality_rules import Lint, Types
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
 from devtasks.validation.suite_comparison import SuiteStays
+from devtasks.validation.target_coverage import TargetCoverage
 from devtasks.validation.tests_kept_rule import TestsKept
 from devtasks.validation.unit_test_rules import Compiles
 
@@ -41,7 +42,8 @@ class CodeChanged:
 class CoverageStays:
     """The suite runs no smaller part of the target than before; value 1 or 0.
 
-    Less is refused only where more lines and branches are missed as well: code that was run and is gone costs nothing.
+    As in the baseline, what a mere import runs counts. Less is refused only where more lines and branches are missed as
+    well: code that was run and is gone costs nothing.
     A file with lines that coverage.py is told to leave out is not compared.
     """
 
@@ -51,19 +53,27 @@ class CoverageStays:
     async def check(self, context: ValidationContext) -> RuleOutcome:
         """Compare the target's coverage by the suite with the baseline's."""
         target, before = context.suite.target, context.baseline.coverage
-        now = (await context.whole_suite.coverages()).get(target or "")
-        if not before or not context.baseline.passed or target not in context.written:
+        if not before or not context.baseline.passed or target is None or target not in context.written:
             return RuleOutcome(1)
         if _LEFT_OUT in (context.before(target) or b""):
             message = f"coverage of {target} is not compared, as lines of it are left out of coverage"
             return RuleOutcome(1, (Finding(self.name, ValidationLevel.INFO, message, target),))
-        missed = before.total - before.executed
+        now, missed = await _coverage(context, target), before.total - before.executed
         if now is None or (now.fraction < before.fraction and now.total - now.executed > missed):
             after = now.percent if now else "0%"
             missing = f": nothing runs {now.uncovered()}" if now else ""
             message = f"the suite runs {after} of {target}, and ran {before.percent} before{missing}"
             return RuleOutcome(0, (Finding(self.name, ValidationLevel.ERROR, message, target),))
         return RuleOutcome(1)
+
+
+async def _coverage(context: ValidationContext, target: str) -> TargetCoverage | None:
+    """Return what the suite and a mere import of the target run of it."""
+    data = context.suite.new_folder() / "coverage.db"
+    await context.suite.import_target(data)
+    imported = (await context.suite.coverages(data, (target,))).get(target)
+    ran = (await context.whole_suite.coverages()).get(target)
+    return ran.union(imported) if ran and imported else ran or imported
 
 
 REFACTORING_RULES: tuple[ValidationRule, ...] = (

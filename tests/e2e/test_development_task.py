@@ -71,6 +71,44 @@ models:
 """
 """A model that documents a function by an example, which is true only after a repair."""
 
+WORKING = """
+name: working
+variables: {workspace: 'Workspace: (\\S+)'}
+models:
+  - id: acme/coder-mini:free
+    context_length: 262144
+    supported_parameters: [tools, tool_choice, max_tokens]
+    conversations:
+      - turns:
+          - tool_calls: [{name: terminal, arguments: {command: FIRST}}]
+          - finish: It is done.
+          - tool_calls: [{name: terminal, arguments: {command: SECOND}}]
+          - finish: It is mended.
+"""
+"""A model that does its work by one command, and mends it by another."""
+
+WORK = {
+    "refactoring": (
+        {"description": "Write bulk_discount shorter."},
+        r"sed -i '/>= 10_000:$/,/^    return 0$/c\    return 5 if subtotal > 10_000 else 0' shop/pricing.py",
+        "sed -i 's/subtotal > 10_000/subtotal >= 10_000/' shop/pricing.py",
+        "behaviour",
+    ),
+    "code_generation": (
+        {"description": "Wrapping costs 1.50 a piece:\n\n>>> from shop.gift import wrapping\n>>> wrapping(3)\n450\n"},
+        r"printf 'def wrapping(pieces: int) -> int:\n    return pieces * 100\n' > shop/gift.py",
+        "sed -i 's/100/150/' shop/gift.py",
+        "acceptance",
+    ),
+    "build_script": (
+        {"description": "Write build.sh, which copies the shop into dist.", "target_file": ""},
+        r"printf '#!/bin/sh\nset -eu\nmkdir dist\ncp shop/*.py dist/\n' > build.sh",
+        "sed -i 's/mkdir dist/mkdir -p dist/' build.sh",
+        "build",
+    ),
+}
+"""By category: what is asked, the work, its repair, and the rule that asks for the repair."""
+
 ACCEPTED_THIRD_TIME = DEMO.read_text().replace(
     "    latency: {distribution: lognormal, median: 0.25, sigma: 0.3}\n",
     "    faults: [{kind: hang, calls: [1, 2], seconds: 300}, {kind: bad_model_400}]\n",
@@ -266,6 +304,24 @@ def test_documentation_is_accepted_when_its_example_is_true_and_no_code_changed(
     assert [each["rule"] for each in first["findings"] if each["level"] == "ERROR"] == ["doctests"]
     assert (second["outcome"], second["score"]) == ("accepted", 1)
     assert git(repository, "diff", "--numstat", f"HEAD..{report['branch']}").split() == ["5", "1", "shop/pricing.py"]
+
+
+@pytest.mark.parametrize(("category", "work"), WORK.items(), ids=WORK)
+def test_other_work_is_accepted_once_the_rules_of_its_category_find_no_error(
+    up: Up, tmp_path: Path, category: str, work: tuple[dict[str, str], str, str, str]
+) -> None:
+    task, first, second, rule = work
+    repository = example_repository(tmp_path / "shop")
+    scenario = WORKING.replace("FIRST", json.dumps(first)).replace("SECOND", json.dumps(second))
+    with simulating(up, write(tmp_path, scenario)) as simulator:
+        given = {"category": category, "credentials": simulator.block, **task}
+        flow_run_id = submit(up, "normal", repository=str(repository), **given)
+        up.wait_ended(flow_run_id)
+    report = json.loads(up.run("devtasks", "get-status", flow_run_id, "--json").stdout)
+    assert report["state"] == "Accepted", report
+    refused, accepted = report["attempts"]
+    assert {each["rule"] for each in refused["findings"] if each["level"] == "ERROR"} - {"quality_threshold"} == {rule}
+    assert (accepted["outcome"], accepted["score"] >= 0.9) == ("accepted", True)
 
 
 def test_a_critical_run_submitted_last_starts_before_waiting_low_ones(up: Up, tmp_path: Path) -> None:

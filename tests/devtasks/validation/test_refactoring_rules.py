@@ -2,6 +2,8 @@
 
 import ast
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -105,6 +107,15 @@ def test_the_same_in_fewer_branches_is_accepted(judge):
     assert (verdict.passed, verdict.errors) == (True, ())
     assert verdict.score > 0.9
     assert any("highest complexity 5 to 2" in finding.message for finding in verdict.findings)
+
+
+def test_code_that_the_suite_never_imports_is_refactored_where_calls_show_that_it_is_the_same(judge):
+    elsewhere = {"shop/__init__.py": "", PRICE: LONG.split("\n\n\ndef names", maxsplit=1)[0] + "\n"}
+    verdict = judge(
+        {PRICE: SHORT.split("\n\n\ndef names", maxsplit=1)[0] + "\n"},
+        elsewhere | {"tests/test_shop.py": "import shop\n\n\ndef test_shop():\n    assert shop.__name__ == 'shop'\n"},
+    )
+    assert (verdict.passed, verdict.errors) == (True, ())
 
 
 WRONG = {
@@ -256,3 +267,15 @@ def test_what_comes_to_something_else_is_refused(refactored, before, after):
     outcome = asyncio.run(Behaves().check(refactored({PRICE: after}, {PRICE: before})))
     assert (outcome.value, outcome.findings[0].level) == (0, ValidationLevel.ERROR)
     assert "f of shop/price.py does not do what it did: f(" in outcome.findings[0].message
+
+
+MAKES_CALLS = """
+import ast
+from devtasks.validation.generated_calls import generated_calls
+assert generated_calls(ast.parse("def f(a: int, b: str) -> int: return a").body[0], {})
+"""
+
+
+def test_making_calls_writes_nothing_into_the_folder_one_is_in(tmp_path):
+    subprocess.run([sys.executable, "-c", MAKES_CALLS], cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []
