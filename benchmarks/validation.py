@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -153,6 +153,7 @@ def main(
     *,
     modules: Annotated[int | None, Parameter(help="Only so many modules, from all over the corpus.")] = None,
     kinds: Annotated[str | None, Parameter(help="Only these kinds of bad results, separated by commas.")] = None,
+    part: Annotated[str, Parameter(help="One of so many equal parts of the matrix, such as 2/8.")] = "1/1",
     jobs: Annotated[int, Parameter(help="Modules at the same time.")] = 1,
     cache: Annotated[Path, Parameter(help="Where the source distributions are kept.")] = CACHE,
 ) -> int:
@@ -163,16 +164,30 @@ def main(
             raise InvalidInput.unknown("--kinds", kind, list(KINDS))
     if jobs < 1 or (modules is not None and modules < 1):
         raise InvalidInput("--jobs, --modules", "below 1", "a whole number from 1 on")
+    number, parts = _part(part)
+    work = {
+        module: [kind for column, kind in enumerate(chosen) if (row + column) % parts == number - 1]
+        for row, module in enumerate(_sample(modules))
+    }
     where = machine()
-    judgements = asyncio.run(_judge_all(_sample(modules), chosen, jobs, cache))
+    judgements = asyncio.run(_judge_all(work, jobs, cache))
     wrong = [each for each in judgements if each.made and not each.right]
     for each in wrong:
         print(f"{'bad one accepted' if each.passed else 'good one rejected'}: {each.kind} of {each.module}")
         for rule, message in each.errors:
             print(f"    {rule}: {message}")
     samples = [asdict(each) for each in judgements]
-    missed = finish("validation", where, _rows(judgements), samples, _aims(judgements))
+    name = "validation" if part == "1/1" else f"validation-{part.replace('/', '-of-')}"
+    missed = finish(name, where, _rows(judgements), samples, _aims(judgements))
     return 1 if any(each.kind != GOOD for each in wrong) else missed
+
+
+def _part(text: str) -> tuple[int, int]:
+    """Return which part of how many."""
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise InvalidInput("--part", text, "K/N with K from 1 to N, such as 2/8")
+    return int(number), int(parts)
 
 
 def _sample(number: int | None) -> list[Module]:
@@ -181,15 +196,15 @@ def _sample(number: int | None) -> list[Module]:
     return [MODULES[index * len(MODULES) // number] for index in range(number)]
 
 
-async def _judge_all(modules: list[Module], kinds: list[str], jobs: int, cache: Path) -> list[Judgement]:
+async def _judge_all(work: Mapping[Module, list[str]], jobs: int, cache: Path) -> list[Judgement]:
     turns = asyncio.Semaphore(jobs)
-    sdists = {release: fetch(release, cache) for release in {module.release for module in modules}}
+    sdists = {release: fetch(release, cache) for release in {module.release for module in work}}
 
-    async def judge(module: Module) -> list[Judgement]:
+    async def judge(module: Module, kinds: list[str]) -> list[Judgement]:
         async with turns:
             return await _judge(module, kinds, sdists[module.release])
 
-    found = await asyncio.gather(*map(judge, modules))
+    found = await asyncio.gather(*(judge(module, kinds) for module, kinds in work.items()))
     return [each for judgements in found for each in judgements]
 
 
