@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
@@ -47,6 +47,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.02
+_SCORE_BYTES = 8
 
 Message = dict[str, Any]
 
@@ -56,12 +57,13 @@ def main(*, alone: bool = False) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the flow, which then closes our input
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    victims = Victims()
     if alone:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints goes to the log, never into the protocol
     with contextlib.suppress(KeyboardInterrupt):
-        Supervisor(Jobs(0), answers, alone=alone).serve()
+        Supervisor(Jobs(0), answers, victims, alone=alone).serve()
 
 
 def forked(request: Mapping[str, Any]) -> None:
@@ -114,12 +116,44 @@ class Jobs:
             self._buffer += chunk
 
 
+class Victims:
+    """What the kernel kills first where it runs out of memory: all that is begun here, and not this process.
+
+    It is inherited: by the time that it could be set from outside, a job may have forked.
+    """
+
+    def __init__(self) -> None:
+        """Open this process's own setting, which it may not any more once nobody may look into it."""
+        self._score: int | None = None
+        with contextlib.suppress(OSError):
+            self._score = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[None]:
+        """Begin in this context what is to be killed first."""
+        if self._score is None:
+            yield
+            return
+        own = os.pread(self._score, _SCORE_BYTES, 0)
+        os.pwrite(self._score, b"1000", 0)
+        try:
+            yield
+        finally:
+            os.pwrite(self._score, own, 0)
+
+    def close(self) -> None:
+        """Let go of the setting, in a fork of this process."""
+        if self._score is not None:
+            os.close(self._score)
+
+
 class Supervisor:
     """Runs one job after the other and lets no process outlive its job."""
 
-    def __init__(self, jobs: Jobs, answers: IO[bytes], *, alone: bool = False) -> None:
+    def __init__(self, jobs: Jobs, answers: IO[bytes], victims: Victims, *, alone: bool = False) -> None:
         self._jobs = jobs
         self._answers = answers
+        self._victims = victims
         self._alone = alone
         self._watch = Watch(ResourceLimits(), ())
         self._preload = threading.Thread(target=_preload, daemon=True)
@@ -148,16 +182,16 @@ class Supervisor:
         self._send({"type": "begun"})
         started = time.monotonic()
         with tempfile.TemporaryFile() as output:
-            process = subprocess.Popen(
-                job["argv"],
-                cwd=job["cwd"],
-                env={**os.environ, **in_front(job["env"])},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            _sacrifice(process.pid)
+            with self._victims.begin():
+                process = subprocess.Popen(
+                    job["argv"],
+                    cwd=job["cwd"],
+                    env={**os.environ, **in_front(job["env"])},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             stop = self._wait(process.pid, lambda: process.poll() is not None, started + job["timeout"])
             self._kill()
             process.wait()
@@ -176,10 +210,11 @@ class Supervisor:
         started = time.monotonic()
         # A file and not a pipe, which is full at 64 KiB while nobody reads it yet.
         with tempfile.TemporaryFile() as results:
-            pid = os.fork()
-            if pid == 0:
-                _sacrifice(os.getpid())
-                _converse(request, self._answers, results)
+            with self._victims.begin():
+                pid = os.fork()
+                if pid == 0:
+                    self._victims.close()
+                    _converse(request, self._answers, results)
             codes: list[int] = []
 
             def ended() -> bool:
@@ -221,12 +256,6 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
         kill_descendants()
-
-
-def _sacrifice(pid: int) -> None:
-    """Have the kernel, where it runs out of memory, kill this process and its children before any other."""
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
 
 
 def in_front(environment: Mapping[str, str]) -> dict[str, str]:

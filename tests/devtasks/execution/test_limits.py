@@ -1,6 +1,7 @@
 """What a job may use of the machine, in every runtime."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,3 +68,17 @@ def test_one_process_cannot_have_more_memory_than_all_may_use(
     result = asyncio.run(act())
     assert result.exit_code != 0
     assert "had it" not in result.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's setting")
+def test_where_memory_runs_out_the_kernel_kills_a_job_before_its_supervisor(
+    new_runtime: Callable[..., SupervisedRuntime], tmp_path: Path
+) -> None:
+    async def act() -> list[CommandResult]:
+        async with new_runtime(tmp_path) as runtime:
+            command = Command(
+                ("sh", "-c", "cat /proc/self/oom_score_adj; sleep 60 & cat /proc/$!/oom_score_adj"), tmp_path, 50
+            )
+            return [await runtime.run(command), await runtime.run(command)]
+
+    assert [result.output.split() for result in asyncio.run(act())] == [["1000", "1000"]] * 2
