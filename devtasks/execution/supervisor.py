@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
@@ -129,7 +129,7 @@ class Victims:
             self._score = os.open("/proc/self/oom_score_adj", os.O_RDWR)
 
     @contextlib.contextmanager
-    def begin(self) -> Iterator[None]:
+    def begin(self) -> Generator[None]:
         """Begin in this context what is to be killed first."""
         if self._score is None:
             yield
