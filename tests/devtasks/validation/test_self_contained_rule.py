@@ -22,6 +22,12 @@ RELYING = {
         "leaves other environment variables behind (LEFT_BEHIND)",
     ),
     "a folder of this machine": ("assert open('WORKSPACE/src/shop/price.py').read()", "names a folder of this machine"),
+    "a year": ("import datetime as dt\nassert dt.date.today().isoformat() < '2050-01-01'", "at certain times only"),
+    "a day": (
+        "from datetime import UTC, datetime\nassert datetime.now(UTC) < datetime(2050, 1, 1, tzinfo=UTC)",
+        "at certain times only",
+    ),
+    "a time of the day": ("from time import time\nassert time() % 86_400 >= 0", "at certain times only"),
 }
 
 
@@ -58,6 +64,9 @@ FINE = {
     "a temporary file": "(tmp_path / 'a').write_text('x')",
     "a file that it takes away": "import pathlib\npathlib.Path('a').write_text('x')\npathlib.Path('a').unlink()",
     "what a fixture puts back": "monkeypatch.chdir(tmp_path)\nmonkeypatch.setenv('A', '1')",
+    "how long something takes": "import time\nbegun = time.time()\nassert time.time() - begun < 60",
+    "a time that it gives itself": "from datetime import date\nassert date(2020, 1, 2).isoformat() == '2020-01-02'",
+    "what the code says of now": "from datetime import date\nyear = tax(1, 1)\nassert year != date.today().year",
     "what it only reads": "import pathlib\nassert pathlib.Path(__file__).read_text()",
 }
 
@@ -65,6 +74,14 @@ FINE = {
 @pytest.mark.parametrize("body", FINE.values(), ids=FINE)
 def test_what_needs_nothing_else_is_not(ask, body):
     assert ask(body).findings == ()
+
+
+def test_a_clock_that_a_test_stops_may_be_asked_for_its_date(change, shop):
+    text = file_of("import datetime\nassert datetime.date.today().isoformat() == '2020-01-02'")
+    stopped = "def freeze_time(when):\n    return lambda test: test\n"
+    project = {"freezegun.py": stopped, "tests/test_new.py": "from freezegun import freeze_time\n" + text}
+    findings = asyncio.run(SelfContained().check(change(project))).findings
+    assert not [each for each in findings if "certain times" in each.message]
 
 
 def test_one_such_test_is_cut_and_the_rest_is_accepted(judge):
