@@ -12,6 +12,18 @@ LEFT_BEHIND = "left-behind-by-a-test.txt"
 _FLAKY = 3
 """Tests of a file that depend on luck: enough for several runs to show it."""
 
+_RAN_BEFORE = """
+import pytest
+
+ran_before = []
+
+
+@pytest.fixture(autouse=True)
+def remembered():
+    yield
+    ran_before.append(True)
+"""
+
 
 def _in_first(good: Good, imports: str, code: str, number: int = 1) -> Result | None:
     """Put code in front of the first tests of the files, `number` in each."""
@@ -59,14 +71,12 @@ def flaky_by_hash(good: Good) -> Result | None:
 
 
 def flaky_by_order(good: Good) -> Result | None:
-    """The last test of a file passes only where the first has run before it."""
+    """The last test of a file passes only where another has run before it."""
 
     def place(tests: list[Function]) -> list[tuple[Function, str]]:
-        if len(tests) < 2:
-            return []
-        return [(tests[0], "ran_before.append(True)"), (tests[-1], "assert ran_before")]
+        return [(tests[-1], "assert ran_before")] if len(tests) > 1 else []
 
-    return _at_functions(good, "ran_before = []", place)
+    return _at_functions(good, _RAN_BEFORE, place)
 
 
 def skipped(good: Good) -> Result | None:
