@@ -42,7 +42,7 @@ from devtasks.validation.validator import ResultValidator
 from devtasks.workspace import Change, ChangeStatus
 
 GOOD = "good"
-COMMAND_SECONDS = 20.0
+COMMAND_SECONDS = 60.0
 GOOD_REJECTED = 0.02
 """The aim: what part of the good results may be rejected."""
 
