@@ -4,20 +4,27 @@ For each module of the corpus (tests/support/corpus) the project is laid out wit
 test file, and measured; then its own tests are judged, which are good, and every bad result that is made of them by
 program. What is accepted after single tests were cut counts as `cut` where every test that is left is one of the good
 result's own: then the bad part is out of it. Tests run in bubblewrap where that works here, and as processes of this
-machine where it does not. A command gets 20 seconds, so that endless loops end soon.
+machine where it does not. A command gets 60 seconds, so that endless loops end.
+
+A bad result's rules stop at the first error that no cut can take away, since it is rejected then whatever the others
+say; so its score and the rules that reject it are not all that `devtasks validate` would say.
+
+What was judged is kept line by line in judged.jsonl in the cache; `--resume` adds to it, and counts all of it.
 
 Exit codes: 0 no bad result was accepted, 1 one was (with CHECK=1 any other missed aim too), 2 wrong usage.
 """
 
 import ast
 import asyncio
+import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -33,12 +40,13 @@ from devtasks.execution import bubblewrap
 from devtasks.execution.bubblewrap import BubblewrapRuntime
 from devtasks.execution.local import LocalRuntime
 from devtasks.execution.runtime import Runtime
-from devtasks.task import DevTask
+from devtasks.task import DevTask, TaskCategory
 from devtasks.validation.baseline import Baseline, measure_baseline
 from devtasks.validation.conventions import defined_tests
+from devtasks.validation.cutting import Cutting
 from devtasks.validation.result import ValidationLevel, ValidationResult
-from devtasks.validation.rule import ValidationContext
-from devtasks.validation.validator import ResultValidator
+from devtasks.validation.rule import RuleOutcome, ValidationContext, ValidationRule
+from devtasks.validation.validator import RULES, ResultValidator
 from devtasks.workspace import Change, ChangeStatus
 
 GOOD = "good"
@@ -55,7 +63,7 @@ app = App(name="validation.py", help="Judge good and bad results of modules on P
 class Judgement:
     """The verdict on one result, or that this kind cannot be made of this module; `errors` by the rules' names.
 
-    `left_good`: tests were cut, and what is left is part of the good result.
+    `left_good`: tests were cut, and what is left is part of the good result. `commit`: the validator's.
     """
 
     module: str
@@ -66,11 +74,38 @@ class Judgement:
     score: float = 0
     seconds: float = 0
     errors: tuple[tuple[str, str], ...] = ()
+    commit: str = ""
 
     @property
     def right(self) -> bool:
         """Whether a good result was accepted, or nothing bad of a bad one."""
         return self.passed if self.kind == GOOD else not self.passed or self.left_good
+
+
+@dataclass(frozen=True)
+class _UntilHopeless:
+    """A rule that stops the others where it found an error that cutting single tests cannot take away."""
+
+    rule: ValidationRule
+
+    @property
+    def name(self) -> str:
+        return self.rule.name
+
+    @property
+    def weight(self) -> float:
+        return self.rule.weight
+
+    async def check(self, context: ValidationContext) -> RuleOutcome:
+        outcome = await self.rule.check(context)
+        errors = [finding for finding in outcome.findings if finding.level is ValidationLevel.ERROR]
+        if not errors:
+            return outcome
+        with Cutting(context.workspace) as cutting:
+            return replace(outcome, stop=outcome.stop or not cutting.cut(context, errors))
+
+
+_UNTIL_HOPELESS = tuple(_UntilHopeless(rule) for rule in RULES[TaskCategory.UNIT_TEST])
 
 
 @dataclass(frozen=True)
@@ -137,7 +172,7 @@ class Bench:
             python=self.runtime.python,
             before=self._before,
         )
-        return await ResultValidator().validate(context)
+        return await ResultValidator(None if kind == GOOD else _UNTIL_HOPELESS).validate(context)
 
     def holds_only(self, known: Result, result: Result) -> bool:
         """Whether all that is left of a result in the workspace is part of another."""
@@ -154,8 +189,9 @@ def main(
     modules: Annotated[int | None, Parameter(help="Only so many modules, from all over the corpus.")] = None,
     kinds: Annotated[str | None, Parameter(help="Only these kinds of bad results, separated by commas.")] = None,
     part: Annotated[str, Parameter(help="One of so many equal parts of the matrix, such as 2/8.")] = "1/1",
+    resume: Annotated[bool, Parameter(negative=(), help="Leave out what was judged before, and count it.")] = False,
     jobs: Annotated[int, Parameter(help="Modules at the same time.")] = 1,
-    cache: Annotated[Path, Parameter(help="Where the source distributions are kept.")] = CACHE,
+    cache: Annotated[Path, Parameter(help="Where source distributions and what was judged are kept.")] = CACHE,
 ) -> int:
     """Judge the corpus; print the matrix, the bad results accepted and the good ones rejected."""
     chosen = kinds.split(",") if kinds else list(KINDS)
@@ -165,20 +201,27 @@ def main(
     if jobs < 1 or (modules is not None and modules < 1):
         raise InvalidInput("--jobs, --modules", "below 1", "a whole number from 1 on")
     number, parts = _part(part)
+    record = Record(cache / "judged.jsonl", resume)
     work = {
-        module: [kind for column, kind in enumerate(chosen) if (row + column) % parts == number - 1]
+        module: [
+            kind
+            for column, kind in enumerate((GOOD, *chosen))
+            if (row + column) % parts == number - 1 and (module.name, kind) not in record.judgements
+        ]
         for row, module in enumerate(_sample(modules))
     }
     where = machine()
-    judgements = asyncio.run(_judge_all(work, jobs, cache))
+    asyncio.run(_judge_all({module: kinds for module, kinds in work.items() if kinds}, jobs, cache, record))
+    judgements = sorted(record.judgements.values(), key=lambda each: [GOOD, *KINDS].index(each.kind))
     wrong = [each for each in judgements if each.made and not each.right]
     for each in wrong:
         print(f"{'bad one accepted' if each.passed else 'good one rejected'}: {each.kind} of {each.module}")
         for rule, message in each.errors:
             print(f"    {rule}: {message}")
+    commits = Counter(each.commit for each in judgements)
+    print("judged at", ", ".join(f"{commit} ({number})" for commit, number in commits.items()))
     samples = [asdict(each) for each in judgements]
-    name = "validation" if part == "1/1" else f"validation-{part.replace('/', '-of-')}"
-    missed = finish(name, where, _rows(judgements), samples, _aims(judgements))
+    missed = finish("validation", where, _rows(judgements), samples, _aims(judgements))
     return 1 if any(each.kind != GOOD for each in wrong) else missed
 
 
@@ -196,20 +239,39 @@ def _sample(number: int | None) -> list[Module]:
     return [MODULES[index * len(MODULES) // number] for index in range(number)]
 
 
-async def _judge_all(work: Mapping[Module, list[str]], jobs: int, cache: Path) -> list[Judgement]:
+class Record:
+    """What was judged, by module and kind, in a file of one line each; what is added is in the file at once."""
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        path.open("a" if resume else "w").close()
+        found = [Judgement(**json.loads(line)) for line in path.read_text().splitlines()]
+        self.judgements = {(each.module, each.kind): each for each in found}
+        git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+        self.commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+
+    def add(self, judgement: Judgement) -> None:
+        """Keep a judgement."""
+        judgement = replace(judgement, commit=self.commit)
+        self.judgements[judgement.module, judgement.kind] = judgement
+        with self._path.open("a") as file:
+            file.write(json.dumps(asdict(judgement)) + "\n")
+
+
+async def _judge_all(work: Mapping[Module, list[str]], jobs: int, cache: Path, record: Record) -> None:
     turns = asyncio.Semaphore(jobs)
     sdists = {release: fetch(release, cache) for release in {module.release for module in work}}
 
-    async def judge(module: Module, kinds: list[str]) -> list[Judgement]:
+    async def judge(module: Module, kinds: list[str]) -> None:
         async with turns:
-            return await _judge(module, kinds, sdists[module.release])
+            await _judge(module, kinds, sdists[module.release], record)
 
-    found = await asyncio.gather(*(judge(module, kinds) for module, kinds in work.items()))
-    return [each for judgements in found for each in judgements]
+    await asyncio.gather(*(judge(module, kinds) for module, kinds in work.items()))
 
 
-async def _judge(module: Module, kinds: Iterable[str], sdist: Path) -> list[Judgement]:
-    """Judge the good result of a module, then the bad ones."""
+async def _judge(module: Module, kinds: Iterable[str], sdist: Path, record: Record) -> None:
+    """Judge results of these kinds that are made of a module's good one."""
     with tempfile.TemporaryDirectory(prefix="devtasks-corpus-") as name:
         folder = Path(name)
         (folder / "run").mkdir()
@@ -217,12 +279,10 @@ async def _judge(module: Module, kinds: Iterable[str], sdist: Path) -> list[Judg
         async with _runtime(folder / "run") as runtime:
             bench = Bench(module, original, folder / "run", runtime)
             known = good(module, sdist, original, bench.workspace)
-            results: dict[str, Result | None] = {GOOD: good_result(known)}
-            results |= {kind: KINDS[kind](known) for kind in kinds}
             baseline = await bench.measure()
-            return [
-                await _judgement(bench, kind, result, good_result(known), baseline) for kind, result in results.items()
-            ]
+            for kind in kinds:
+                result = good_result(known) if kind == GOOD else KINDS[kind](known)
+                record.add(await _judgement(bench, kind, result, good_result(known), baseline))
 
 
 async def _judgement(bench: Bench, kind: str, result: Result | None, known: Result, baseline: Baseline) -> Judgement:
@@ -284,7 +344,7 @@ def _rows(judgements: list[Judgement]) -> list[tuple[str, ...]]:
 def _aims(judgements: list[Judgement]) -> list[Aim]:
     good_ones = [each for each in judgements if each.kind == GOOD]
     accepted = sum(not each.right for each in judgements if each.kind != GOOD)
-    rejected = sum(not each.passed for each in good_ones) / len(good_ones)
+    rejected = sum(not each.passed for each in good_ones) / max(len(good_ones), 1)
     return [
         Aim("bad results accepted", accepted, 0, "at most"),
         Aim("part of the good results rejected", rejected, GOOD_REJECTED, "at most"),
