@@ -25,8 +25,9 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from prefect_stack import PrefectStack, ended, prefect_stack
 from report import Aim, finish, machine
 
-from deployments.demo import PARAMETERS, SCENARIO, SIMULATED, fresh_example, simulated_models
+from deployments.demo import SCENARIO, SIMULATED, demo_task, fresh_example, simulated_models
 from deployments.setup import set_up_blocks
+from deployments.task_queue import task_parameters
 from devtasks.config import OpenHandsConfig
 
 STOCK, PREFORK = "process", "prefork"
@@ -195,7 +196,7 @@ async def opened() -> AsyncGenerator[tuple[PrefectStack, PrefectClient, dict[str
             with temporary_settings(updates=updates):
                 await set_up_blocks(OpenHandsConfig.from_env())
                 async with simulated_models(scenario, SIMULATED), stack.client() as client:
-                    yield stack, client, PARAMETERS | {"repository": str(fresh_example(folder))}
+                    yield stack, client, task_parameters(demo_task(fresh_example(folder))) | {"credentials": SIMULATED}
 
 
 @app.default

@@ -1,10 +1,9 @@
-"""What people do with tasks through Prefect's API: submit, follow, look up."""
+"""What people do with tasks through Prefect's API: follow, look up, cancel."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -21,7 +20,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, Log, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
 from blocks import OpenRouterCredentials
@@ -32,7 +31,7 @@ from devtasks.openrouter.overlay import Overlay
 from devtasks.openrouter.price import require_known_price
 from devtasks.report import TaskReport
 from devtasks.selection.capability import ModelCapability
-from devtasks.task import DevTask, TaskPriority
+from devtasks.task import DevTask
 from tasks.deliver_result import REPORT_KEY
 
 FLOW = "development-task"
@@ -41,8 +40,6 @@ POLL_SECONDS = 0.5
 
 LAST_POLLS = 4
 """How often the log is read after the end: the process sends its last lines when it leaves."""
-
-CONFLICT = 409
 
 LATE = timedelta(seconds=15)
 """How long after its time a log line may still arrive: Prefect sends them in batches, from several threads."""
@@ -54,22 +51,6 @@ OUTCOMES: Mapping[StateType, str] = {
     StateType.CRASHED: "crashed",
 }
 """What a flow run without a report came to, by its state's type; any other is still open."""
-
-
-async def submit(client: PrefectClient, priority: TaskPriority, parameters: Mapping[str, Any], *, name: str) -> FlowRun:
-    """Create a task's flow run; raise InvalidInput where the server refuses the parameters or has no deployment."""
-    path = f"{FLOW}/{priority}"
-    try:
-        deployment = await client.read_deployment_by_name(path)
-    except ObjectNotFound:
-        raise InvalidInput("deployment", path, "a deployment of this server (run `devtasks setup` first)") from None
-    try:
-        return await client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters), name=name)
-    except PrefectHTTPStatusError as error:
-        if error.response.status_code != CONFLICT:
-            raise
-        detail = str(error.response.json().get("detail"))
-        raise InvalidInput("parameters", dict(parameters), detail) from None
 
 
 async def check_price(task: DevTask, credentials: str) -> None:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from blocks import OpenRouterCredentials
 from deployments.setup import PROJECT
 from devtasks.simulator import Scenario, Simulator
+from devtasks.task import DevTask
 from devtasks.workspace.git import Git
 
 EXAMPLE = PROJECT / "examples" / "shop"
@@ -18,13 +19,17 @@ SCENARIO = PROJECT / "examples" / "demo.yaml"
 SIMULATED = "simulated"
 """The name of the credentials block that leads to the simulator."""
 
-PARAMETERS = {
-    "category": "unit_test",
-    "description": "Write unit tests for the prices: discounts, codes, shipping and totals.",
-    "target_file": "shop/pricing.py",
-    "delivery": "branch",
-    "credentials": SIMULATED,
-}
+
+def demo_task(repository: Path) -> DevTask:
+    """Return the task on a copy of the example project."""
+    return DevTask.parse(
+        task_id="demo",
+        category="unit_test",
+        description="Write unit tests for the prices: discounts, codes, shipping and totals.",
+        repository=str(repository),
+        target_file="shop/pricing.py",
+        delivery="branch",
+    )
 
 
 def fresh_example(folder: Path) -> Path:

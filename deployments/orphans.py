@@ -24,6 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from deployments.setup import POOL
+from deployments.task_queue import is_moving
 from devtasks.execution.docker_engine import remove_containers
 from devtasks.execution.local import HOME
 from devtasks.processes import kill_at_home, kill_tree
@@ -49,7 +50,9 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
     """
     folders = RunFolder.claimed(runs_folder)
     async with get_client() as client:
-        flow_runs = {each.id: each for each in await _under_way(client)} if owns_pool else {}
+        under_way = await _under_way(client) if owns_pool else []
+        # What a move holds was taken by no worker; the queue finishes the move itself.
+        flow_runs = {each.id: each for each in under_way if not is_moving(each)}
         for folder in folders:
             if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in RESUMED:
                 flow_runs[flow_run.id] = flow_run

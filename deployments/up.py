@@ -5,21 +5,28 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from httpx import HTTPError
+from prefect.client.orchestration import get_client
 
 from deployments.orphans import end_owners, recover
 from deployments.retention import clear_daily
 from deployments.setup import set_up_deployments, set_up_pool
 from deployments.stack import Say, Stack, end_process, open_stack
+from deployments.task_queue import TaskQueue
 from devtasks.config import OpenHandsConfig
+from devtasks.errors import DevtasksError
 from devtasks.run_folder import RunFolder
 
 MIN_LIFE_SECONDS = 30.0
 """A worker that dies sooner than this after its start makes the next start wait, twice as long each time."""
 
 MAX_WAIT_SECONDS = 60.0
+
+TEND_SECONDS = 60.0
+"""Between two looks at what waits too long, and at what a broken-off move left behind."""
 
 
 @asynccontextmanager
@@ -55,12 +62,14 @@ class WorkerKeeper:
         await set_up_deployments(self.stack.config, self.stack.environment())
 
     async def keep(self) -> None:
-        """Replace the worker and the server whenever one of them ends, and clear up daily, until cancelled."""
-        clearing = asyncio.create_task(clear_daily(self.stack.config, self.stack.say))
+        """Replace the worker and the server whenever one of them ends, tend the queue and clear up, until cancelled."""
+        config, say = self.stack.config, self.stack.say
+        besides = [asyncio.create_task(each) for each in (clear_daily(config, say), tend_queue(config, say))]
         try:
             await self._replace()
         finally:
-            clearing.cancel()
+            for each in besides:
+                each.cancel()
 
     async def _replace(self) -> None:
         wait = 1.0
@@ -92,6 +101,21 @@ class WorkerKeeper:
     async def _recover(self) -> None:
         for flow_run in await recover(self.stack.runs_folder, owns_pool=self.stack.embedded):
             self.stack.say(f"recovered {flow_run.name} ({flow_run.id}), which was {flow_run.state_name}")
+
+
+async def tend_queue(config: OpenHandsConfig, say: Say) -> None:
+    """Lift LOW tasks that waited too long, and finish moves that were broken off, once a minute until cancelled."""
+    while True:
+        await asyncio.sleep(TEND_SECONDS)
+        try:
+            async with get_client() as client:
+                queue = TaskQueue(client, config.queue_max_size)
+                for flow_run in await queue.finish_moves():
+                    say(f"finished moving {flow_run.name} ({flow_run.id})")
+                for flow_run in await queue.lift(timedelta(hours=config.lift_after_hours)):
+                    say(f"lifted {flow_run.name} to normal, as {flow_run.id}: it waited too long")
+        except (HTTPError, OSError, DevtasksError) as error:
+            say(f"the queue could not be tended: {type(error).__name__}: {error}")
 
 
 async def _one_of(*processes: Process | None) -> None:

@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
-from devtasks import cli_models, cli_runs, cli_validate
+from devtasks import cli_models, cli_queue, cli_runs, cli_validate
 from devtasks.cli_client import open_client
 from devtasks.cli_models import ledger_url
 from devtasks.config import DEMO, STACK, OpenHandsConfig
@@ -33,6 +33,7 @@ app = App(
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
 INTERRUPTED = 130
 cli_models.register(app)
+cli_queue.register(app)
 cli_runs.register(app)
 cli_validate.register(app)
 
@@ -120,8 +121,8 @@ def demo(
     async def run() -> "TaskReport":
         from prefect.client.orchestration import get_client
 
-        from deployments.client import submit
-        from deployments.demo import PARAMETERS, SCENARIO, SIMULATED, fresh_example, simulated_models
+        from deployments.demo import SCENARIO, SIMULATED, demo_task, fresh_example, simulated_models
+        from deployments.task_queue import TaskQueue
         from deployments.up import running_stack
 
         async with (
@@ -130,8 +131,8 @@ def demo(
             get_client() as client,
         ):
             repository = await asyncio.to_thread(fresh_example, folder)
-            parameters = PARAMETERS | {"repository": str(repository)}
-            flow_run = await submit(client, TaskPriority.NORMAL, parameters, name="demo")
+            task, queue = demo_task(repository), TaskQueue(client, config.queue_max_size)
+            flow_run = (await queue.enqueue(task, name="demo", force=True, credentials=SIMULATED)).flow_run
             report = await show_progress(client, flow_run, quiet=json)
             if not json:
                 print_report(report)
@@ -212,49 +213,59 @@ def submit_task(
     use_docker: Annotated[
         bool, Parameter(negative="", help="Work in a container, also where the runtime block says local.")
     ] = False,
+    force: Annotated[
+        bool, Parameter(negative="", help="Submit it also where the same task waits, runs, or was accepted.")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None, Parameter(help="A name of your own: what was first submitted with it is the answer to all others.")
+    ] = None,
     wait: Annotated[bool, Parameter(negative="", help="Show what happens, and exit with the task's outcome.")] = False,
     json: Json = False,
 ) -> int:
-    """Submit a task to its priority's queue and print the flow run's id."""
+    """Submit a task to its priority's queue and print the flow run's id.
+
+    The same task on the same commit is not submitted twice: the answer is the flow run that waits, runs, or was
+    accepted. At most DEVTASKS_QUEUE_MAX_SIZE tasks wait.
+    """
     from devtasks import workspace
 
-    asked: dict[str, Any] = {
-        "category": category,
-        "description": description,
-        "target_file": target_file,
-        "repository": _absolute(repository),
-        "base_ref": base_ref,
-        "allowed_paths": allow_path or [],
-        "environment": environment,
-        "setup_command": setup_command,
-        "acceptance_tests": acceptance_test or [],
-        "build_command": build_command,
-        "complexity": complexity,
-        "quality_threshold": quality_threshold,
-        "delivery": delivery,
-        "model": model,
-        "batch": batch,
-    }
-    limits = {"cost_usd": max_cost_usd, "batch_cost_usd": max_batch_cost_usd}
-    unset = ("target_file", "setup_command", "build_command", "model", "batch")
-    checked = asked | {name: asked[name] or None for name in unset}
-    task = DevTask.parse(task_id="new", priority=priority, limits=limits, **checked)
+    task = DevTask.parse(
+        task_id="new",
+        category=category,
+        description=description,
+        target_file=target_file or None,
+        repository=_absolute(repository),
+        base_ref=base_ref,
+        allowed_paths=allow_path or [],
+        environment=environment,
+        setup_command=setup_command or None,
+        acceptance_tests=acceptance_test or [],
+        build_command=build_command or None,
+        priority=priority,
+        complexity=complexity,
+        quality_threshold=quality_threshold,
+        delivery=delivery,
+        model=model or None,
+        batch=batch or None,
+        limits={"cost_usd": max_cost_usd, "batch_cost_usd": max_batch_cost_usd},
+    )
     workspace.check_repository(task)
+    config = OpenHandsConfig.from_env()
 
     async def run() -> "TaskReport":
-        from deployments.client import check_price, read_report, submit
+        from deployments.client import check_price, read_report
+        from deployments.task_queue import TaskQueue
 
-        parameters = (
-            asked
-            | {"credentials": credentials, "use_docker": use_docker}
-            | {f"max_{name}": value for name, value in limits.items()}
-        )
         async with open_client() as client:
             await check_price(task, credentials)
-            flow_run = await submit(client, priority, parameters, name=task.title)
+            entered = await TaskQueue(client, config.queue_max_size).enqueue(
+                task, force=force, idempotency_key=idempotency_key, credentials=credentials, use_docker=use_docker
+            )
+            if not entered.created:
+                say("this task was submitted before, at the same commit; --force submits it again")
             if wait:
-                return await show_progress(client, flow_run, quiet=json)
-            return await read_report(client, flow_run)
+                return await show_progress(client, entered.flow_run, quiet=json)
+            return await read_report(client, entered.flow_run)
 
     report = until_signal(run())
     if report and not wait and not json:
@@ -269,28 +280,14 @@ def get_status(task: Annotated[str, Parameter(help="A flow run's id or name.")],
     """Show where a task stands: state, attempts, findings, cost and what was delivered."""
 
     async def run() -> "TaskReport":
-        from deployments.client import find_flow_run, read_report
+        from deployments.task_queue import TaskQueue
 
         async with open_client() as client:
-            return await read_report(client, await find_flow_run(client, task))
+            return await TaskQueue(client).get(task)
 
     report = until_signal(run())
     _print(report, json=json)
     return 0 if report else INTERRUPTED
-
-
-@app.command
-def cancel(task: Annotated[str, Parameter(help="A flow run's id or name.")], /) -> int:
-    """Cancel a task: its agent and all that it started end within seconds, what it has done so far is not delivered."""
-
-    async def run() -> bool:
-        from deployments.client import cancel, find_flow_run
-
-        async with open_client() as client:
-            await cancel(client, await find_flow_run(client, task))
-            return True
-
-    return 0 if until_signal(run()) else INTERRUPTED
 
 
 @app.command

@@ -46,6 +46,8 @@ class OpenHandsConfig(BaseSettings):
     keep_runs_gb: Annotated[float, Field(alias="DEVTASKS_KEEP_RUNS_GB", ge=0, le=1e6)] = 10.0
     keep_caches_days: Annotated[float, Field(alias="DEVTASKS_KEEP_CACHES_DAYS", ge=0, le=36_500)] = 30.0
     keep_caches_gb: Annotated[float, Field(alias="DEVTASKS_KEEP_CACHES_GB", ge=0, le=1e6)] = 20.0
+    queue_max_size: Annotated[int, Field(alias="DEVTASKS_QUEUE_MAX_SIZE", ge=1, le=1_000_000)] = 1_000
+    lift_after_hours: Annotated[float, Field(alias="DEVTASKS_LIFT_AFTER_HOURS", gt=0, le=8_784)] = 24.0
     agent_server: Annotated[Path | None, Field(alias=AGENT_SERVER)] = None
     prefect_api_url: Annotated[str | None, Field(alias="PREFECT_API_URL")] = None
 

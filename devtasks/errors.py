@@ -6,6 +6,7 @@
      ├── WorkspaceError         git could not make, compare or deliver a workspace
      ├── ProjectEnvironmentError  a project's dependencies cannot be installed; mend them, or give a set-up command
      ├── LedgerError            the ledger's database refused or is of another version
+     ├── QueueFull              as many tasks wait as may; wait, or cancel some
      ├── NoModelAvailable       no model meets the task's requirements; relax one of those named
      └── AgentCrashed           the agent's process died or broke the protocol (transient: started anew)
 
@@ -96,6 +97,18 @@ class ProjectEnvironmentError(DevtasksError):
 
 class LedgerError(DevtasksError):
     """The ledger's database refused an operation or cannot be brought to this version's schema."""
+
+
+class QueueFull(DevtasksError):
+    """As many tasks wait as the queue may hold; nothing was submitted."""
+
+    def __init__(self, waiting: int, max_size: int) -> None:
+        super().__init__(
+            f"the queue is full: {waiting} tasks wait, and {max_size} may; wait until some are done, cancel some, or "
+            "raise the bound"
+        )
+        self.waiting = waiting
+        self.max_size = max_size
 
 
 class NoModelAvailable(DevtasksError):

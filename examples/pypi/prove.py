@@ -21,7 +21,7 @@ from devtasks.cli import Json, stack_folder
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, InvalidInput
 from devtasks.report import TaskReport
-from devtasks.task import TaskPriority
+from devtasks.task import DevTask
 from examples.pypi.evidence import Evidence, gather
 from examples.pypi.packages import PACKAGES, Package
 from examples.pypi.source import fetch, make_repository
@@ -105,23 +105,23 @@ async def prove_all(packages: list[Package], folder: Path, config: OpenHandsConf
 
 async def prove(client: "PrefectClient", package: Package, repository: Path, clones: Path, *, quiet: bool) -> Proof:
     """Run the task on one package with its scenario's models, show it, and check the result by hand."""
-    from deployments.client import submit
     from deployments.demo import simulated_models
+    from deployments.task_queue import TaskQueue
 
     block = f"simulated-{package.name}"
-    parameters = {
-        "category": "unit_test",
-        "description": package.description,
-        "repository": str(repository),
-        "target_file": package.module,
-        "delivery": "branch",
-        "credentials": block,
-    }
+    task = DevTask.parse(
+        task_id=package.name,
+        category="unit_test",
+        description=package.description,
+        repository=str(repository),
+        target_file=package.module,
+        delivery="branch",
+    )
     if not quiet:
         out.print(f"\n[bold]{package.name} {package.version}[/]: {escape(package.shows)}", soft_wrap=True)
     async with simulated_models(package.scenario, block):
         clock = time.monotonic()
-        flow_run = await submit(client, TaskPriority.NORMAL, parameters, name=package.name)
+        flow_run = (await TaskQueue(client).enqueue(task, name=package.name, force=True, credentials=block)).flow_run
         report = await show_progress(client, flow_run, quiet=quiet)
         seconds = time.monotonic() - clock
     if not quiet:

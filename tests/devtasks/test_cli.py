@@ -32,7 +32,11 @@ def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "run-engine", "demo", "setup", "submit-task", "get-status", "metrics", "gc", "show"]
+    "command",
+    [
+        *("up", "run-engine", "demo", "setup", "submit-task", "get-status", "metrics", "gc", "show"),
+        *("list", "queue-stats", "cancel", "retry", "set-priority"),
+    ],
 )
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

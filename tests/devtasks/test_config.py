@@ -23,6 +23,8 @@ VARIABLES: dict[str, tuple[str, str, Any]] = {
     "DEVTASKS_KEEP_RUNS_GB": ("keep_runs_gb", "0.5", 0.5),
     "DEVTASKS_KEEP_CACHES_DAYS": ("keep_caches_days", "0", 0.0),
     "DEVTASKS_KEEP_CACHES_GB": ("keep_caches_gb", "3", 3.0),
+    "DEVTASKS_QUEUE_MAX_SIZE": ("queue_max_size", "20", 20),
+    "DEVTASKS_LIFT_AFTER_HOURS": ("lift_after_hours", "0.5", 0.5),
     "PREFECT_API_URL": ("prefect_api_url", "http://host:4200/api", "http://host:4200/api"),
 }
 DEFAULTS: dict[str, Any] = {
@@ -33,6 +35,8 @@ DEFAULTS: dict[str, Any] = {
     "keep_runs_gb": 10.0,
     "keep_caches_days": 30.0,
     "keep_caches_gb": 20.0,
+    "queue_max_size": 1_000,
+    "lift_after_hours": 24.0,
     "use_docker_runtime": False,
 }
 
