@@ -92,7 +92,7 @@ def task_parameters(task: DevTask) -> dict[str, Any]:
 
 
 class TaskQueue:
-    """The tasks of one Prefect server: submitted, looked up, moved, cancelled, tried again and counted.
+    """The tasks of the server that `client` speaks to: submitted, looked up, moved, cancelled, tried again, counted.
 
     `max_size` is how many may wait; tasks that come in past this class (the UI, `prefect deployment run`) count, and
     are not refused. Submitters at the same moment may overshoot it by one task each.
@@ -101,7 +101,7 @@ class TaskQueue:
     def __init__(self, client: PrefectClient, max_size: int = MAX_SIZE) -> None:
         if max_size < 1:
             raise InvalidInput("max_size", max_size, "a whole number from 1")
-        self._client = client
+        self.client = client
         self.max_size = max_size
 
     async def enqueue(
@@ -132,11 +132,11 @@ class TaskQueue:
 
     async def get(self, task: str) -> TaskReport:
         """Return where a task stands by its flow run's id or name; raise InvalidInput where there is none."""
-        return await read_report(self._client, await self.find(task))
+        return await read_report(self.client, await self.find(task))
 
     async def find(self, task: str) -> FlowRun:
         """Return a task's flow run, which is another one once the task was moved; raise InvalidInput for no task."""
-        return await self._follow(await find_flow_run(self._client, task))
+        return await self._follow(await find_flow_run(self.client, task))
 
     async def list(
         self, *, states: Sequence[str] = (), priority: TaskPriority | None = None, limit: int = 100
@@ -158,7 +158,7 @@ class TaskQueue:
     async def cancel(self, task: str) -> FlowRun:
         """Cancel a task that has not ended; raise InvalidInput for any other."""
         flow_run = await self.find(task)
-        await cancel(self._client, flow_run)
+        await cancel(self.client, flow_run)
         return flow_run
 
     async def retry(self, task: str) -> Enqueued:
@@ -192,7 +192,7 @@ class TaskQueue:
         state = flow_run.state
         if not _waits(flow_run) or flow_run.run_count:
             raise InvalidInput("task", flow_run.name, f"{allowed}; this one is {state.name if state else 'Pending'}")
-        claim = await self._client.set_flow_run_state(flow_run.id, Pending(message=MOVING))
+        claim = await self.client.set_flow_run_state(flow_run.id, Pending(message=MOVING))
         if claim.status is not SetStateStatus.ACCEPT:
             raise InvalidInput("task", flow_run.name, f"{allowed}; a worker has just taken this one")
         scheduled = Scheduled(scheduled_time=flow_run.expected_start_time)
@@ -211,7 +211,7 @@ class TaskQueue:
             if moved := await self._by_key(_move_key(flow_run)):
                 await self._end_move(flow_run, moved)
             else:
-                await self._client.set_flow_run_state(flow_run.id, Scheduled(), force=True)
+                await self.client.set_flow_run_state(flow_run.id, Scheduled(), force=True)
         return broken
 
     async def lift(self, age: timedelta) -> Sequence[FlowRun]:
@@ -294,12 +294,12 @@ class TaskQueue:
     ) -> Enqueued:
         path = f"{FLOW}/{priority}"
         try:
-            deployment = await self._client.read_deployment_by_name(path)
+            deployment = await self.client.read_deployment_by_name(path)
         except ObjectNotFound:
             raise InvalidInput("deployment", path, "a deployment of this server (run `devtasks setup` first)") from None
         submission = str(uuid4())
         try:
-            flow_run = await self._client.create_flow_run_from_deployment(
+            flow_run = await self.client.create_flow_run_from_deployment(
                 deployment.id,
                 parameters=dict(parameters),
                 name=name,
@@ -316,7 +316,7 @@ class TaskQueue:
 
     async def _end_move(self, flow_run: FlowRun, moved: FlowRun) -> None:
         message = f"waits as {moved.id} in the queue {priority_of(moved)}"
-        await self._client.set_flow_run_state(flow_run.id, Cancelled(name=MOVED, message=message), force=True)
+        await self.client.set_flow_run_state(flow_run.id, Cancelled(name=MOVED, message=message), force=True)
 
     async def _follow(self, flow_run: FlowRun) -> FlowRun:
         while flow_run.state and flow_run.state.name == MOVED and (moved := await self._by_key(_move_key(flow_run))):
@@ -335,12 +335,12 @@ class TaskQueue:
         offset: int = 0,
         sort: FlowRunSort = FlowRunSort.EXPECTED_START_TIME_ASC,
     ) -> Sequence[FlowRun]:
-        return await self._client.read_flow_runs(
+        return await self.client.read_flow_runs(
             flow_filter=_OUR_FLOW, flow_run_filter=flow_run_filter, limit=limit, offset=offset, sort=sort
         )
 
     async def _count(self, flow_run_filter: FlowRunFilter) -> int:
-        return await self._client.count_flow_runs(flow_filter=_OUR_FLOW, flow_run_filter=flow_run_filter)
+        return await self.client.count_flow_runs(flow_filter=_OUR_FLOW, flow_run_filter=flow_run_filter)
 
 
 def fingerprint(parameters: Mapping[str, Any]) -> str:

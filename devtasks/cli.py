@@ -89,16 +89,16 @@ def _keep_up(config: OpenHandsConfig, limit: int) -> int:
     folder = stack_folder(config, STACK)
 
     async def keep() -> None:
+        from deployments.execution_engine import ExecutionEngine
         from deployments.setup import has_credentials
-        from deployments.up import running_stack
 
-        async with running_stack(folder, config, say, limit=limit) as keeper:
+        async with ExecutionEngine(config, limit, folder=folder, say=say) as engine:
             if not await has_credentials():
                 say("there is no key yet: set OPENROUTER_API_KEY and start again, or make the block in the UI")
-            say(f"ready: {keeper.stack.connection.ui_url}")
-            if keeper.stack.embedded:
+            say(f"ready: {engine.stack.connection.ui_url}")
+            if engine.stack.embedded:
                 say(f"for the Prefect CLI: source {folder / 'client.env'} (the UI asks for its password)")
-            await keeper.keep()
+            await engine.wait()
 
     until_signal(keep())
     say("stopped")
@@ -119,29 +119,24 @@ def demo(
     folder = stack_folder(config, DEMO)
 
     async def run() -> "TaskReport":
-        from prefect.client.orchestration import get_client
-
         from deployments.demo import SCENARIO, SIMULATED, demo_task, fresh_example, simulated_models
-        from deployments.task_queue import TaskQueue
-        from deployments.up import running_stack
+        from deployments.execution_engine import ExecutionEngine
 
         async with (
-            running_stack(folder, config, say_nothing if json else say, limit=1) as keeper,
+            ExecutionEngine(config, 1, folder=folder, say=say_nothing if json else say) as engine,
             simulated_models(SCENARIO, SIMULATED),
-            get_client() as client,
         ):
             repository = await asyncio.to_thread(fresh_example, folder)
-            task, queue = demo_task(repository), TaskQueue(client, config.queue_max_size)
-            flow_run = (await queue.enqueue(task, name="demo", force=True, credentials=SIMULATED)).flow_run
-            report = await show_progress(client, flow_run, quiet=json)
+            entered = await engine.submit_task(demo_task(repository), name="demo", force=True, credentials=SIMULATED)
+            report = await show_progress(engine.queue.client, entered.flow_run, quiet=json)
             if not json:
                 print_report(report)
-                address = f"{keeper.stack.connection.ui_url}/runs/flow-run/{flow_run.id}"
+                address = f"{engine.stack.connection.ui_url}/runs/flow-run/{entered.flow_run.id}"
                 out.print(f"in the Prefect UI: {address}", soft_wrap=True)
             if keep:
                 say(f"until Ctrl-C; the UI's password is in {folder / 'client.env'}")
                 with suppress(asyncio.CancelledError):
-                    await keeper.keep()
+                    await engine.wait()
             return report
 
     report = until_signal(run())

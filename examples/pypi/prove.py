@@ -27,7 +27,7 @@ from examples.pypi.packages import PACKAGES, Package
 from examples.pypi.source import fetch, make_repository
 
 if TYPE_CHECKING:
-    from prefect.client.orchestration import PrefectClient
+    from deployments.execution_engine import ExecutionEngine
 
 HOME = "pypi"
 
@@ -85,9 +85,7 @@ def main(
 
 async def prove_all(packages: list[Package], folder: Path, config: OpenHandsConfig, *, quiet: bool) -> list[Proof]:
     """Bring every source, then run a task on each on one embedded stack with one worker."""
-    from prefect.client.orchestration import get_client
-
-    from deployments.up import running_stack
+    from deployments.execution_engine import ExecutionEngine
 
     tell = say_nothing if quiet else say
     repositories: dict[Package, Path] = {}
@@ -96,17 +94,16 @@ async def prove_all(packages: list[Package], folder: Path, config: OpenHandsConf
         tell(f"{package.name} {package.version} from PyPI, without {', '.join(package.removed)} …")
         sdist = await asyncio.to_thread(fetch, package, folder / "sdists")
         repositories[package] = await asyncio.to_thread(make_repository, package, sdist, folder / "repositories")
-    async with running_stack(folder, config, tell, limit=1), get_client() as client:
+    async with ExecutionEngine(config, 1, folder=folder, say=tell) as engine:
         return [
-            await prove(client, package, repository, folder / "clones", quiet=quiet)
+            await prove(engine, package, repository, folder / "clones", quiet=quiet)
             for package, repository in repositories.items()
         ]
 
 
-async def prove(client: "PrefectClient", package: Package, repository: Path, clones: Path, *, quiet: bool) -> Proof:
+async def prove(engine: "ExecutionEngine", package: Package, repository: Path, clones: Path, *, quiet: bool) -> Proof:
     """Run the task on one package with its scenario's models, show it, and check the result by hand."""
     from deployments.demo import simulated_models
-    from deployments.task_queue import TaskQueue
 
     block = f"simulated-{package.name}"
     task = DevTask.parse(
@@ -121,8 +118,8 @@ async def prove(client: "PrefectClient", package: Package, repository: Path, clo
         out.print(f"\n[bold]{package.name} {package.version}[/]: {escape(package.shows)}", soft_wrap=True)
     async with simulated_models(package.scenario, block):
         clock = time.monotonic()
-        flow_run = (await TaskQueue(client).enqueue(task, name=package.name, force=True, credentials=block)).flow_run
-        report = await show_progress(client, flow_run, quiet=quiet)
+        flow_run = (await engine.submit_task(task, name=package.name, force=True, credentials=block)).flow_run
+        report = await show_progress(engine.queue.client, flow_run, quiet=quiet)
         seconds = time.monotonic() - clock
     if not quiet:
         print_report(report)
