@@ -57,7 +57,7 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
             if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in RESUMED:
                 flow_runs[flow_run.id] = flow_run
         await end_owners(folders)
-        touched = [before for before in flow_runs.values() if await _take_up(client, before)]
+        touched = [before for before in flow_runs.values() if await take_up(client, before)]
         for folder in folders:
             flow_run = await _read(client, folder.flow_run_id)
             if flow_run is None or flow_run.state is None or flow_run.state.is_final():
@@ -74,7 +74,7 @@ async def end_owners(folders: Iterable[RunFolder]) -> None:
     await remove_containers(folder.work for folder in folders)
 
 
-async def _take_up(client: PrefectClient, before: FlowRun) -> bool:
+async def take_up(client: PrefectClient, before: FlowRun) -> bool:
     """Give a run that lost its worker its next state, unless it came to an end of its own meanwhile."""
     now = await client.read_flow_run(before.id)
     # A process that was asked to end calls its run crashed, which is no end of the task.

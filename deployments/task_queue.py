@@ -36,7 +36,7 @@ from deployments.client import FLOW, cancel, find_flow_run, read_report
 from devtasks import workspace
 from devtasks.errors import InvalidInput, QueueFull
 from devtasks.report import TaskReport
-from devtasks.task import DevTask, TaskPriority, TaskStatus
+from devtasks.task import DevTask, TaskLimits, TaskPriority, TaskStatus
 
 MAX_SIZE = 1_000
 """Tasks that may wait, unless the queue is given another bound."""
@@ -89,6 +89,19 @@ def task_parameters(task: DevTask) -> dict[str, Any]:
     limits = task.limits.model_dump(mode="json")
     filled = {name: "" if value is None else value for name, value in fields.items()}
     return filled | {f"max_{name}": value for name, value in limits.items()}
+
+
+def task_of(flow_run: FlowRun) -> tuple[DevTask, dict[str, Any]]:
+    """Return the task that a flow run is for, and the parameters of its flow that a task does not have.
+
+    Raises InvalidInput where the parameters make no task.
+    """
+    parameters = dict(flow_run.parameters or {})
+    limits = {name: parameters.pop(f"max_{name}") for name in TaskLimits.model_fields if f"max_{name}" in parameters}
+    fields = {name: parameters.pop(name) for name in DevTask.model_fields if name in parameters}
+    given = {name: value for name, value in fields.items() if value not in ("", None)}
+    task = DevTask.parse(task_id=str(flow_run.id), priority=priority_of(flow_run), limits=limits, **given)
+    return task, parameters
 
 
 class TaskQueue:
@@ -162,22 +175,17 @@ class TaskQueue:
         return flow_run
 
     async def retry(self, task: str) -> Enqueued:
-        """Submit a task anew that ended without an accepted result; repeating it returns the same new flow run.
+        """Submit a task anew that ended without an accepted result, at the commit that its base ref names now.
 
-        It begins from the start, at the commit that its base ref names then. Raises InvalidInput for a task that has
-        not ended, or was accepted; QueueFull.
+        As with `enqueue`, one that waits, runs, or was accepted since is the answer. Raises InvalidInput for a task
+        that has not ended, or was accepted, and what `enqueue` raises.
         """
         flow_run = await self.find(task)
-        while again := await self._by_key(_retry_key(flow_run)):
-            flow_run = await self._follow(again)
-            if not _failed(flow_run):
-                return Enqueued(flow_run, created=False)
         if not _failed(flow_run):
             state = flow_run.state.name if flow_run.state else "Pending"
             raise InvalidInput("task", flow_run.name, f"a task that ended without a result; this one is {state}")
-        if (waiting := await self.waiting()) >= self.max_size:
-            raise QueueFull(waiting, self.max_size)
-        return await self._create(priority_of(flow_run), flow_run.parameters or {}, flow_run.name, _retry_key(flow_run))
+        again, others = task_of(flow_run)
+        return await self.enqueue(again, name=flow_run.name, **others)
 
     async def move(self, task: str, priority: TaskPriority) -> FlowRun:
         """Have a waiting task wait in another priority's queue, at the place that its submission gives it there.
@@ -390,10 +398,6 @@ def _failed(flow_run: FlowRun) -> bool:
 
 def _move_key(flow_run: FlowRun) -> str:
     return f"devtasks-move:{flow_run.id}"
-
-
-def _retry_key(flow_run: FlowRun) -> str:
-    return f"devtasks-retry:{flow_run.id}"
 
 
 def _listed(flow_run: FlowRun) -> QueuedTask:

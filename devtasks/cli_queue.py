@@ -102,7 +102,7 @@ def cancel(task: Task, /) -> int:
 def retry(task: Task, /) -> int:
     """Submit a task anew that ended without an accepted result, and print the new flow run's id.
 
-    Repeating it prints the same id, until the new one has ended so too.
+    Where the same task waits, runs, or was accepted since, that one's id is printed.
     """
 
     async def ask(queue: "TaskQueue") -> str:

@@ -17,7 +17,16 @@ from prefect_stack import PrefectStack
 from queues import commit, empty_queue, make_repository, make_task
 
 from deployments import task_queue
-from deployments.task_queue import MOVED, MOVING, TaskQueue, fingerprint, is_moving, priority_of, task_parameters
+from deployments.task_queue import (
+    MOVED,
+    MOVING,
+    TaskQueue,
+    fingerprint,
+    is_moving,
+    priority_of,
+    task_of,
+    task_parameters,
+)
 from devtasks.errors import InvalidInput, QueueFull
 from devtasks.task import Delivery, TaskCategory, TaskLimits, TaskPriority
 from flows.development_task import development_task
@@ -337,22 +346,36 @@ def test_cancelled_task_has_ended(server: PrefectStack, repository: Path) -> Non
     play(server, body)
 
 
-def test_retry_submits_a_failed_task_once_and_its_successor_when_that_fails(
-    server: PrefectStack, repository: Path
-) -> None:
+def test_retry_submits_a_failed_task_once_each_time_it_fails(server: PrefectStack, repository: Path) -> None:
+    task = make_task(repository, priority="low", limits={"cost_usd": None, "attempts": 2}, delivery="branch")
+
     async def body(client: PrefectClient, queue: TaskQueue) -> None:
-        first = (await queue.enqueue(make_task(repository, priority="low"))).flow_run
+        first = (await queue.enqueue(task, credentials="team")).flow_run
         await end(client, first, REJECTED)
         second = await queue.retry(str(first.id))
         assert second.created
         assert priority_of(second.flow_run) is TaskPriority.LOW
-        assert second.flow_run.parameters == first.parameters
-        same = await queue.retry(str(first.id))
-        assert (same.created, same.flow_run.id) == (False, second.flow_run.id)
+        assert (second.flow_run.parameters, second.flow_run.name) == (first.parameters, first.name)
+        for same in (await queue.retry(str(first.id)), await queue.enqueue(task, credentials="team")):
+            assert (same.created, same.flow_run.id) == (False, second.flow_run.id)
         await end(client, second.flow_run, REJECTED)
         third = await queue.retry(str(first.id))
         assert third.created
         assert third.flow_run.id not in {first.id, second.flow_run.id}
+        await end(client, third.flow_run, ACCEPTED)
+        assert (await queue.retry(str(first.id))).flow_run.id == third.flow_run.id
+
+    play(server, body)
+
+
+def test_task_is_read_back_from_its_flow_run(server: PrefectStack, repository: Path) -> None:
+    task = make_task(repository, model="acme/coder:free", batch="night", limits={"cost_usd": None})
+
+    async def body(_: PrefectClient, queue: TaskQueue) -> None:
+        flow_run = (await queue.enqueue(task, use_docker=True)).flow_run
+        found, others = task_of(flow_run)
+        assert found == task.model_copy(update={"task_id": str(flow_run.id)})
+        assert others == {"use_docker": True}
 
     play(server, body)
 
