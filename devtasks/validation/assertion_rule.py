@@ -23,7 +23,12 @@ class Asserts:
 
     async def check(self, context: ValidationContext) -> RuleOutcome:
         """Read the new tests of the changed files."""
-        proofs = [(path, proof) for path in context.changed_tests.paths for proof in _read(context.workspace, path)]
+        target = _read(context.workspace / context.task.target_file) if context.task.target_file else b""
+        proofs = [
+            (path, proof)
+            for path in context.changed_tests.paths
+            for proof in read_proofs(_read(context.workspace / path), target)
+        ]
         new = [(path, proof) for path, proof in proofs if context.is_new(f"{path}::{proof.name}")]
         hollow = [(path, proof) for path, proof in new if proof.hollow]
         nothing = bool(hollow) and len(hollow) == len(new)
@@ -35,8 +40,8 @@ class Asserts:
         return RuleOutcome(1 - len(hollow) / len(new) if new else 1, findings)
 
 
-def _read(workspace: Path, path: str) -> tuple[TestProof, ...]:
-    return read_proofs(read_bounded(workspace / path, MAX_SOURCE_BYTES) or b"")
+def _read(path: Path) -> bytes:
+    return read_bounded(path, MAX_SOURCE_BYTES) or b""
 
 
 def _message(path: str, proof: TestProof) -> str:

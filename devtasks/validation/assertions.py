@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from devtasks.validation.always_true import constant, is_loose
 from devtasks.validation.conventions import is_test_function
-from devtasks.validation.docstrings import FunctionNode
+from devtasks.validation.copies import copied_functions
+from devtasks.validation.docstrings import FunctionNode, parse
 
 BROAD = frozenset({"Exception", "BaseException"})
 """Exceptions that any mistake in the test itself would raise too."""
@@ -34,6 +35,7 @@ class Hollow(StrEnum):
     NO_CHECK = "asserts nothing"
     CONSTANT = "asserts what is always true"
     RECOMPUTED = "compares a call with the same call"
+    COPIED = "compares with a copy of the code under test"
     MOCK = "asserts what its own mock was told to return"
     LOOSE = "accepts nearly any number: ask for the one that is meant"
     BROAD_RAISES = "accepts any exception: name the one that is meant, or match its message"
@@ -70,17 +72,30 @@ class TestProof:
         return None if any(check.hollow is None for check in self.checks) else self.checks[0].hollow
 
 
-def read_proofs(source: str | bytes) -> tuple[TestProof, ...]:
-    """Return what each test of a file proves, in their order; raise SyntaxError where it does not parse."""
+@dataclass(frozen=True)
+class Helpers:
+    """The functions of a file of tests by their names, and which of them are copied from the code under test."""
+
+    functions: Mapping[str, FunctionNode]
+    copied: frozenset[str] = frozenset()
+
+
+def read_proofs(source: str | bytes, target: bytes = b"") -> tuple[TestProof, ...]:
+    """Return what each test of a file proves, in their order; raise SyntaxError where it does not parse.
+
+    `target` is the code under test, as far as it is known and parses.
+    """
     tree = ast.parse(source)
     skipped = any(_assigns_skip(node) for node in tree.body)
-    helpers = {node.name: node for node in ast.walk(tree) if isinstance(node, FunctionNode)}
+    original = parse(target)
+    helpers = Helpers(
+        {node.name: node for node in ast.walk(tree) if isinstance(node, FunctionNode)},
+        copied_functions(tree, original) if original else frozenset(),
+    )
     return tuple(_proofs(tree, "", helpers, skipped))
 
 
-def _proofs(
-    scope: ast.Module | ast.ClassDef, prefix: str, helpers: Mapping[str, FunctionNode], skipped: bool
-) -> Iterator[TestProof]:
+def _proofs(scope: ast.Module | ast.ClassDef, prefix: str, helpers: Helpers, skipped: bool) -> Iterator[TestProof]:
     for node in scope.body:
         if isinstance(node, ast.ClassDef):
             yield from _proofs(node, f"{prefix}{node.name}::", helpers, skipped or _is_skipped(node))
@@ -107,14 +122,13 @@ def _assigns_skip(node: ast.stmt) -> bool:
 class _Reader:
     """Reads the checks of one function, and of the functions of its file that it calls."""
 
-    def __init__(
-        self, function: FunctionNode, helpers: Mapping[str, FunctionNode], above: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, function: FunctionNode, helpers: Helpers, above: frozenset[str] = frozenset()) -> None:
         self._function = function
         self._helpers = helpers
         self._above = above | {function.name}
         # Between two same calls something may have been done of which they show that it changed nothing.
         self._values: Mapping[str, ast.expr] = {} if _acts(function) else _assigned_once(function)
+        self._copies = _leads_to(helpers.copied, function)
         self._mocks = _own_mocks(function)
 
     def checks(self) -> Iterator[Check]:
@@ -164,7 +178,7 @@ class _Reader:
         """Yield what the calls in an expression or a simple statement check."""
         for call in (each for each in ast.walk(node) if isinstance(each, ast.Call)):
             name = _last_name(call)
-            helper = self._helpers.get(name)
+            helper = self._helpers.functions.get(name)
             if name in {"raises", "warns", "assertRaises"}:  # as a function: pytest.raises(ValueError, int, "x")
                 yield self._check(call, _hollow_raises(call), swallowed=swallowed)
             elif helper is not None and name not in self._above and not name.startswith("test"):
@@ -183,9 +197,9 @@ class _Reader:
         names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
         return bool(names) and names <= self._mocks
 
-    @staticmethod
-    def _check(node: ast.stmt | ast.expr, hollow: Hollow | None, *, swallowed: bool) -> Check:
-        return Check(node.lineno, hollow or (Hollow.SWALLOWED if swallowed else None))
+    def _check(self, node: ast.stmt | ast.expr, hollow: Hollow | None, *, swallowed: bool) -> Check:
+        asks_copy = any(_is_name(each, self._copies) for each in ast.walk(node))
+        return Check(node.lineno, hollow or (Hollow.COPIED if asks_copy else Hollow.SWALLOWED if swallowed else None))
 
 
 def _branches(
@@ -308,6 +322,18 @@ def _assigned_once(function: FunctionNode) -> Mapping[str, ast.expr]:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             bound.setdefault(node.id, []).append(plain.get(id(node)))
     return {name: given[0] for name, given in bound.items() if len(given) == 1 and given[0] is not None}
+
+
+def _leads_to(copied: frozenset[str], function: FunctionNode) -> frozenset[str]:
+    """Return the names of these functions, and of what the function binds to a value that they are asked for."""
+    if not copied:
+        return copied
+    bound = _assigned_once(function).items()
+    return copied | {name for name, value in bound if any(_is_name(node, copied) for node in ast.walk(value))}
+
+
+def _is_name(node: ast.AST, names: frozenset[str]) -> bool:
+    return isinstance(node, ast.Name) and node.id in names
 
 
 def _resolved(node: ast.expr, values: Mapping[str, ast.expr]) -> ast.expr:

@@ -23,6 +23,8 @@ _FAILED, _NOT_COLLECTED, _PASSED = 1, 2, 0
 class NoticesMistakes:
     """The new tests fail when the lines that they run hold a mistake; value: the part of the mistakes they notice.
 
+    One mistake at least has to make a test fail, and not only run for ever.
+
     Mistakes are made on lines that new tests run and that importing does not, and only these tests are run. Where it
     cannot be tried, that is a warning and the value 0.
     """
@@ -52,9 +54,13 @@ class NoticesMistakes:
             return RuleOutcome(0, (Finding(self.name, ValidationLevel.WARNING, message, target),))
         rate = len(killed) / tried
         least = kill_rate if tried >= MANY else min(kill_rate, 1 / tried)
-        bad = rate < least
+        # A mistake that only makes the tests endless shows that they run the line, and not that they check anything.
+        failed = any(end == _FAILED for end in ends.values())
+        bad = rate < least or not failed
         level = ValidationLevel.ERROR if bad else ValidationLevel.WARNING if survived else ValidationLevel.INFO
-        asked = f"; at least {math.ceil(least * tried)} have to be" if bad else ""
+        asked = f"; at least {math.ceil(least * tried)} have to be" if rate < least else ""
+        if not failed:
+            asked += "; no check of theirs failed"
         message = f"{len(killed)} of {tried} mistakes made in {target} were noticed by the new tests{asked}"
         unnoticed = "\n".join(f"{target}:{mutant.line}: {mutant.change}" for mutant in survived[:_LISTED])
         if survived:

@@ -1,7 +1,7 @@
 """The rule that new tests need nothing but the code and leave nothing behind."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,20 +12,48 @@ from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
 
 _INSTEAD = "give it what it needs by arguments, doubles and tmp_path, and let it clean up"
-_CLOCKS = frozenset({"now", "today", "utcnow", "time", "time_ns"})
-_OF_CLOCKS = frozenset({"datetime", "time"})
-"""Modules that have them."""
 
-_TRAVELLING = frozenset({"freezegun", "time_machine"})
-"""Modules that stop the clocks for a test."""
+
+@dataclass(frozen=True)
+class _Asked:
+    """What differs from run to run by itself: the functions that tell it, of these modules, and what tames them."""
+
+    functions: frozenset[str]
+    modules: frozenset[str]
+    taming: frozenset[str]
+    words: str
+
+
+_PLAIN = frozenset({"abs", "bool", "float", "int", "len", "list", "max", "min", "repr", "round", "str", "sum", "tuple"})
+"""Functions that add nothing to what they are given."""
+
+_WORLD = (
+    _Asked(
+        frozenset({"now", "today", "utcnow", "time", "time_ns"}),
+        frozenset({"datetime", "time"}),
+        frozenset({"freezegun", "time_machine"}),
+        "passes at certain times only: give the code the time that it is to take for now",
+    ),
+    _Asked(
+        frozenset(
+            {
+                *("random", "uniform", "randint", "randrange", "randbytes", "getrandbits", "choice", "gauss"),
+                *("randbelow", "token_bytes", "token_hex", "urandom", "uuid1", "uuid4"),
+            }
+        ),
+        frozenset({"random", "secrets", "os", "uuid"}),
+        frozenset({"seed", "Random"}),
+        "passes by chance: write down the values that it is to pass with",
+    ),
+)
 
 
 @dataclass(frozen=True)
 class SelfContained:
-    """No new test sleeps, asks another host, names this machine's folders, asks for a date or leaves anything behind.
+    """No new test sleeps, asks other hosts, names this machine's folders, asks a date or luck, or leaves things behind.
 
-    Value 1 or 0. What it does is seen while it runs (watch_tests.py), folders and dates in its code; up to a second
-    of sleep is left to it.
+    Value 1 or 0. What it does is seen while it runs (watch_tests.py), folders, dates and luck in its code; up to a
+    second of sleep is left to it.
     """
 
     name: str = "self_contained"
@@ -60,43 +88,49 @@ def _read(workspace: Path, path: str) -> Iterator[tuple[str, str, str]]:
     tree = parse(read_bounded(workspace / path, MAX_SOURCE_BYTES) or b"")
     if tree is None:
         return
-    folder, clocks = str(workspace.resolve()), _clocks(tree)
+    folder = str(workspace.resolve())
+    asked = [(each, names) for each in _WORLD if (names := _names(tree, each))]
     for name, test in defined_tests(tree):
         nodeid, place = f"{path}::{name}", f"{path}:{test.lineno}"
         nodes = list(ast.walk(test))
         if any(isinstance(node, ast.Constant) and folder in str(node.value) for node in nodes):
             words = "names a folder of this machine: use paths relative to the test's own file, or tmp_path"
             yield nodeid, place, words
-        if any(isinstance(node, ast.Compare) and _asks_date(node, clocks) for node in nodes):
-            yield nodeid, place, "passes at certain times only: give the code the time that it is to take for now"
+        comparisons = [node for node in nodes if isinstance(node, ast.Compare)]
+        for each, names in asked:
+            if any(_asks_only(comparison, each, names) for comparison in comparisons):
+                yield nodeid, place, each.words
 
 
-def _clocks(tree: ast.Module) -> frozenset[str]:
-    """Return the names by which a file has the modules and classes of the clocks; none where it stops them."""
-    names: set[str] = set()
+def _names(tree: ast.Module, asked: _Asked) -> Mapping[str, str]:
+    """Return a file's names for these modules and what is imported of them, and what each is there; none if tamed."""
+    names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             of = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            if not _TRAVELLING.isdisjoint(of):
-                return frozenset()
-            if not _OF_CLOCKS.isdisjoint(of):
-                names.update(alias.asname or alias.name for alias in node.names)
-    return frozenset(names)
+            if not asked.taming.isdisjoint(of):
+                return {}
+            if not asked.modules.isdisjoint(of):
+                names |= {alias.asname or alias.name: alias.name for alias in node.names}
+        if isinstance(node, ast.Call) and node.args and _called(node, {}) in asked.taming:
+            return {}
+    return names
 
 
-def _asks_date(comparison: ast.Compare, clocks: frozenset[str]) -> bool:
-    """Whether nothing but a clock's time is compared with what is written in the code."""
+def _asks_only(comparison: ast.Compare, asked: _Asked, names: Mapping[str, str]) -> bool:
+    """Whether nothing but what these functions tell is compared with what is written in the code."""
     sides = [comparison.left, *comparison.comparators]
-    asking = [any(_asks_clock(node, clocks) for node in ast.walk(side)) for side in sides]
-    names = {node.id for node in ast.walk(comparison) if isinstance(node, ast.Name)}
-    return any(asking) and not all(asking) and names <= clocks
+    asking = [any(_called(node, names) in asked.functions for node in ast.walk(side)) for side in sides]
+    used = {node.id for node in ast.walk(comparison) if isinstance(node, ast.Name)}
+    return any(asking) and not all(asking) and used <= names.keys() | _PLAIN
 
 
-def _asks_clock(node: ast.AST, clocks: frozenset[str]) -> bool:
+def _called(node: ast.AST, names: Mapping[str, str]) -> str | None:
+    """Return the own name of the function that a node calls, None for any other node."""
     match node:
         case ast.Call(func=ast.Attribute(attr=name)):
-            return name in _CLOCKS
+            return name
         case ast.Call(func=ast.Name(id=name)):
-            return name in clocks and name in _CLOCKS
+            return names.get(name, name)
         case _:
-            return False
+            return None

@@ -27,6 +27,9 @@ TEST_TOOLS = frozenset({"pytest", "_pytest", "pluggy", "coverage"})
 NEEDED = sys.stdlib_module_names | TEST_TOOLS | {"iniconfig", "packaging", "pygments"}
 """What a run of tests imports before any code of the project."""
 
+_READ_BY_PYTEST = frozenset({"pytest_plugins", "collect_ignore", "collect_ignore_glob"})
+"""Variables that decide what pytest loads and collects."""
+
 _IMPORT_ROOTS = frozenset({"", "src"})
 
 
@@ -55,23 +58,34 @@ def _reasons(context: ValidationContext, change: Change) -> Iterator[str]:
         return
     if change.status is ChangeStatus.ADDED and (name := _shadowed(context, change.path)):
         yield f"takes the place of the module `{name}` that running tests needs"
-    tree = parse(read_bounded(context.workspace / change.path, MAX_SOURCE_BYTES) or b"")
-    new = set(_reaches(tree)) - set(_reaches(parse(context.before(change.path) or b"")))
-    hooks = sorted(each for each in new if each.startswith("pytest_"))
+    hooks = new_hooks(context, change)
     if hooks:
         yield f"defines `{hooks[0]}`, as a plugin of pytest does"
+    tree = parse(read_bounded(context.workspace / change.path, MAX_SOURCE_BYTES) or b"")
+    new = {*hooks, *(set(_tools(tree)) - set(_tools(parse(context.before(change.path) or b""))))}
     if new and not is_test_code(change.path):
         yield f"is no test and imports `{min(new)}`"
 
 
-def _reaches(tree: ast.Module | None) -> Iterator[str]:
-    """Yield the names that pytest reads of a module, and the tools of testing that it imports."""
-    for node in tree.body if tree else ():
-        if isinstance(node, FunctionNode) and node.name.startswith("pytest_"):
-            yield node.name
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            yield from (each.id for each in targets if isinstance(each, ast.Name) and each.id == "pytest_plugins")
+def new_hooks(context: ValidationContext, change: Change) -> list[str]:
+    """Return the names in a changed file that pytest reads to decide how tests run and end, and that were not there."""
+    if change.status is ChangeStatus.DELETED or not change.path.endswith(".py"):
+        return []
+    now = parse(read_bounded(context.workspace / change.path, MAX_SOURCE_BYTES) or b"")
+    return sorted(set(_hooks(now)) - set(_hooks(parse(context.before(change.path) or b""))))
+
+
+def _hooks(tree: ast.Module | None) -> Iterator[str]:
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, FunctionNode):
+            if node.name.startswith("pytest_") or any("hookimpl" in ast.dump(each) for each in node.decorator_list):
+                yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in _READ_BY_PYTEST:
+            yield node.id
+
+
+def _tools(tree: ast.Module | None) -> Iterator[str]:
+    """Yield the tools of testing that a module imports."""
     for node in ast.walk(tree) if tree else ():
         modules: list[str | None] = []
         if isinstance(node, ast.Import):

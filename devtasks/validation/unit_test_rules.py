@@ -19,6 +19,7 @@ from devtasks.validation.reports import leads_outside, read_bounded
 from devtasks.validation.result import Finding, ValidationLevel
 from devtasks.validation.rule import RuleOutcome, ValidationContext
 from devtasks.validation.suite_comparison import LISTED, failures, redder
+from devtasks.validation.tampering import new_hooks
 from devtasks.validation.tests_kept_rule import look
 from devtasks.validation.words import listed
 from devtasks.workspace import Change, ChangeStatus
@@ -26,7 +27,7 @@ from devtasks.workspace import Change, ChangeStatus
 
 @dataclass(frozen=True)
 class ChangedPaths:
-    """The change touches only what the task allows, by default test files, and takes no existing test away; 1 or 0."""
+    """Only what the task allows is changed, no hook of pytest is written, no existing test taken away; value 1 or 0."""
 
     name: str = "changed_paths"
     weight: float = 1
@@ -40,13 +41,19 @@ class ChangedPaths:
         target = context.suite.target
         allowed = AllowedPaths.of(context.task)
         forbidden = [each for each in context.changes if each.path == target or not allowed.allows(each.path)]
+        hooks = [
+            _error(self.name, f"{each.path} defines `{name}`, which decides how tests run: use fixtures", each.path)
+            for each in context.changes
+            for name in new_hooks(context, each)
+        ]
         findings = [
             *(_error(self.name, f"{path} is a link or not a plain file: write a plain file", path) for path in outside),
             *(_error(self.name, _forbidden(each, target, allowed), each.path) for each in forbidden[:LISTED]),
+            *hooks,
             *(finding for change in context.changes for finding in look(context, change, self.name, strict=False)),
         ]
         failed = any(finding.level is ValidationLevel.ERROR for finding in findings)
-        stop = bool(outside) or any(change.path == target for change in forbidden)
+        stop = bool(outside or hooks) or any(change.path == target for change in forbidden)
         return RuleOutcome(0 if failed else 1, tuple(findings), stop)
 
 

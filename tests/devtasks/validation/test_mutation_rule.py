@@ -95,6 +95,18 @@ def test_an_endless_loop_that_a_mistake_makes_is_noticed_and_ends(ask, shop, run
     assert runner.commands[-1].timeout == 60
 
 
+def test_endless_loops_alone_do_not_show_that_anything_is_checked(ask, shop):
+    (shop / "src/shop/price.py").write_text(
+        "def count(total):\n    while total > 0:\n        total -= 1\n    return total\n"
+    )
+    text = "from shop.price import count\n\n\ndef test_count():\n    assert count(3) is not NotImplemented\n"
+    outcome = ask(text)
+    (finding,) = outcome.findings
+    assert 0 < outcome.value < 1
+    assert finding.level is ValidationLevel.ERROR
+    assert "no check of theirs failed" in finding.message
+
+
 def test_a_mistake_is_seen_by_the_tests_alone_and_never_in_the_file(ask, shop):
     before = (shop / "src/shop/price.py").read_bytes()
     assert ask(EXACT).value == 1

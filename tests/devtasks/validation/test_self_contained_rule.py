@@ -28,6 +28,9 @@ RELYING = {
         "at certain times only",
     ),
     "a time of the day": ("from time import time\nassert time() % 86_400 >= 0", "at certain times only"),
+    "luck": ("import random\nassert random.random() < 0.999999", "passes by chance"),
+    "luck with a number": ("from random import randint as any_of\nassert any_of(0, 10**9) != 7", "passes by chance"),
+    "luck with a name": ("import uuid\nassert str(uuid.uuid4())[0] in '0123456789abcdef'", "passes by chance"),
 }
 
 
@@ -67,6 +70,9 @@ FINE = {
     "how long something takes": "import time\nbegun = time.time()\nassert time.time() - begun < 60",
     "a time that it gives itself": "from datetime import date\nassert date(2020, 1, 2).isoformat() == '2020-01-02'",
     "what the code says of now": "from datetime import date\nyear = tax(1, 1)\nassert year != date.today().year",
+    "chance that it repeats": "import random\nassert random.Random(7).random() < 2",
+    "chance that it seeds": "import random\nrandom.seed(7)\nassert random.random() < 2",
+    "what the code makes of chance": "import random\nnumber = random.random()\nassert tax(number, 0) == 0",
     "what it only reads": "import pathlib\nassert pathlib.Path(__file__).read_text()",
 }
 

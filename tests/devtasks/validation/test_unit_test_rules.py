@@ -75,6 +75,65 @@ def test_one_that_cannot_fail_beside_one_that_can_is_a_warning_and_costs_its_par
     assert "test_nothing asserts nothing" in finding.message
 
 
+COPYING = """
+from shop.price import tax
+
+
+def expected(total, rate):
+    \"\"\"Say it in other words.\"\"\"
+    result = 0
+    for _ in range(rate):
+        result += total
+    return result
+
+
+def test_tax():
+    assert tax(2, 3) == expected(2, 3)
+
+
+def test_more():
+    wanted = expected(5, 3)
+    assert tax(5, 3) == wanted
+"""
+
+COPIED = """
+def tax(amount, percent):
+    total = 0
+    for _ in range(percent):
+        total += amount
+    return total
+"""
+
+
+def test_tests_that_ask_a_copy_of_the_target_what_is_right_are_refused_each_by_name(change, shop):
+    (shop / "src/shop/price.py").write_text(COPIED)
+    outcome = asyncio.run(Asserts().check(change({"tests/test_more.py": COPYING})))
+    assert [finding.level for finding in outcome.findings] == [ValidationLevel.ERROR] * 2
+    assert "test_tax compares with a copy of the code under test" in outcome.findings[0].message
+    assert "test_more compares with a copy of the code under test" in outcome.findings[1].message
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        pytest.param(COPIED.replace("total += amount", "total = total + amount"), id="another way"),
+        pytest.param(COPIED.replace("total = 0", "total = 1"), id="another constant"),
+        pytest.param("def tax(amount, percent):\n    return amount * percent\n", id="another body"),
+    ],
+)
+def test_a_helper_that_computes_it_in_its_own_way_is_no_copy(change, shop, copied):
+    (shop / "src/shop/price.py").write_text(copied)
+    assert asyncio.run(Asserts().check(change({"tests/test_more.py": COPYING}))).findings == ()
+
+
+def test_a_helper_that_is_one_short_line_in_both_is_no_copy(change, shop):
+    (shop / "src/shop/price.py").write_text("def same(value):\n    return value\n")
+    text = (
+        "from shop.price import same\n\ndef plain(x):\n    return x\n\ndef test_it():\n    assert same(1) == plain(1)\n"
+    )
+    assert asyncio.run(Asserts().check(change({"tests/test_more.py": text}))).findings == ()
+
+
 UNSTABLE = {
     "by order": (
         "seen = []\n\n\ndef test_tax():\n    seen.append(tax(2, 3))\n    assert seen == [6]\n\n\n"
@@ -114,6 +173,16 @@ def test_the_threshold_refuses_a_score_below_it(judge):
     assert "coverage 0.78" in (verdict.errors[0].evidence or "")
 
 
+HOOK = """
+import pytest
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    outcome.get_result().outcome = "passed"
+"""
+
 REFUSED_UNRUN = {
     "nothing changed": ({}, "changed_paths: the agent changed nothing"),
     "the source edited": (
@@ -125,6 +194,22 @@ REFUSED_UNRUN = {
         "changed_paths: src/shop/__init__.py is not a path that may change: put it back",
     ),
     "a stray file": ({"notes.md": "hi"}, "changed_paths: notes.md is not a path that may change: remove it"),
+    "a hook in a conftest.py": (
+        {"tests/conftest.py": HOOK, "tests/test_more.py": ONE_GOOD},
+        "changed_paths: tests/conftest.py defines `pytest_runtest_makereport`, which decides how tests run",
+    ),
+    "a hook by another name": (
+        {"tests/conftest.py": HOOK.replace("def pytest_runtest_makereport", "def other")},
+        "changed_paths: tests/conftest.py defines `other`, which decides how tests run",
+    ),
+    "a hook in a test file": (
+        {"tests/test_more.py": ONE_GOOD + "\n\npytest_plugins = ['shop.price']\n"},
+        "changed_paths: tests/test_more.py defines `pytest_plugins`, which decides how tests run",
+    ),
+    "tests that pytest is to leave out": (
+        {"tests/conftest.py": "if True:\n    collect_ignore = ['test_price.py']\n"},
+        "changed_paths: tests/conftest.py defines `collect_ignore`, which decides how tests run",
+    ),
     "a conftest.py outside the tests": (
         {"conftest.py": ""},
         "changed_paths: conftest.py is not a path that may change",

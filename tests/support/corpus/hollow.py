@@ -126,9 +126,13 @@ def returns_early(good: Good) -> Result | None:
                 return [*body[:number], ast.Expr(copied(node.test)), ast.Return(), *body[number:]]
         return []
 
+    def checks_first(function: Function) -> bool:
+        first = next((node for node in function.body if _has_assert(node)), None)
+        return isinstance(first, ast.Assert)
+
     def changed(tree: ast.Module) -> ast.Module | None:
         plain = with_checks(tree, lambda said: [ast.Assert(said)])
-        kept = keep_tests(plain, lambda function: any(isinstance(node, ast.Assert) for node in function.body))
+        kept = keep_tests(plain, checks_first)
         return each_test(kept, change) if kept else None
 
     return stem(good, changed)
@@ -152,8 +156,8 @@ def _only(good: Good, rewrite: Rewrite) -> Result | None:
     return stem(good, lambda tree: keep_tests(with_checks(tree, rewrite), _has_assert))
 
 
-def _has_assert(function: Function) -> bool:
-    return any(isinstance(node, ast.Assert) for node in ast.walk(function))
+def _has_assert(code: ast.AST) -> bool:
+    return any(isinstance(node, ast.Assert) for node in ast.walk(code))
 
 
 def _caught(body: list[ast.stmt]) -> list[ast.stmt]:
