@@ -146,9 +146,13 @@ async def read_report(client: PrefectClient, flow_run: FlowRun) -> TaskReport:
             flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]), key=ArtifactFilterKey(any_=[REPORT_KEY])
         )
     )
-    if artifacts and state and state.is_final():
+    if artifacts and state and (state.is_final() or state.is_paused()):
         newest = max(artifacts, key=lambda artifact: str(artifact.created))
-        return TaskReport.model_validate_json(str(newest.data)).model_copy(update={"state": name})
+        report = TaskReport.model_validate_json(str(newest.data))
+        now = {"state": name}
+        if report.outcome == "open" and state.is_final():  # nobody answered, or it was cancelled while it was asked
+            now |= {"outcome": OUTCOMES[state.type], "reason": state.message or ""}
+        return report.model_copy(update=now)
     return TaskReport(
         task_id=str(flow_run.id),
         flow_run_id=str(flow_run.id),

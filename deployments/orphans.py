@@ -29,6 +29,7 @@ from devtasks.execution.docker_engine import remove_containers
 from devtasks.execution.local import HOME
 from devtasks.processes import kill_at_home, kill_tree
 from devtasks.run_folder import RunFolder
+from devtasks.task import TaskStatus
 
 MAX_RESTARTS = 3
 """How often a run that lost its worker is queued again before it counts as crashed."""
@@ -114,4 +115,4 @@ def _next_state(flow_run: FlowRun) -> State:
         return Cancelled(message="Cancelled while its worker was gone.")
     if flow_run.run_count > MAX_RESTARTS:
         return Crashed(message=f"Its worker died {flow_run.run_count} times; not queued again.")
-    return Scheduled(name="AwaitingRetry", message="Its worker died; queued again.")
+    return Scheduled(name=TaskStatus.AWAITING_RETRY, message="Its worker died; queued again.")

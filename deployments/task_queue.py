@@ -37,6 +37,7 @@ from devtasks import workspace
 from devtasks.errors import InvalidInput, QueueFull
 from devtasks.report import TaskReport
 from devtasks.task import DevTask, TaskLimits, TaskPriority, TaskStatus
+from flows.review import Review
 
 MAX_SIZE = 1_000
 """Tasks that may wait, unless the queue is given another bound."""
@@ -239,6 +240,19 @@ class TaskQueue:
                     continue
         return lifted
 
+    async def answer(self, task: str, answer: Review) -> FlowRun:
+        """Have a task that waits for a person go on as the answer says; raise InvalidInput for any other task."""
+        flow_run = await self.find(task)
+        if not (flow_run.state and flow_run.state.is_paused()):
+            state = flow_run.state.name if flow_run.state else "Pending"
+            raise InvalidInput("task", flow_run.name, f"a task that waits for a person; this one is {state}")
+        result = await self.client.resume_flow_run(flow_run.id, run_input=answer.model_dump(mode="json"))
+        if result.status is not SetStateStatus.ACCEPT:
+            raise InvalidInput(
+                "answer", answer.decision, f"what the server takes: {getattr(result.details, 'reason', None)}"
+            )
+        return flow_run
+
     async def waiting(self, priority: TaskPriority | None = None) -> int:
         """Return how many tasks wait, those that wait for quota among them."""
         return await self._count(_filter(types=[StateType.SCHEDULED], queue=priority))
@@ -393,7 +407,7 @@ def _waits(flow_run: FlowRun) -> bool:
 def _failed(flow_run: FlowRun) -> bool:
     """Whether a flow run ended, and no result of it was accepted."""
     state = flow_run.state
-    return state is not None and state.is_final() and state.name != TaskStatus.ACCEPTED
+    return state is not None and state.is_final() and state.name not in (TaskStatus.ACCEPTED, TaskStatus.APPROVED)
 
 
 def _move_key(flow_run: FlowRun) -> str:

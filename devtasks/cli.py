@@ -200,6 +200,9 @@ def submit_task(
         float | None,
         Parameter(help="US dollars it may cost; none is no limit, and lets a model of unknown price work."),
     ] = TaskLimits().cost_usd,
+    review_hours: Annotated[
+        float, Parameter(help="Hours to wait for a person's answer where no attempt was accepted; 0 asks nobody.")
+    ] = 0,
     batch: Annotated[str, Parameter(help="Name of a batch, whose tasks share the next limit.")] = "",
     max_batch_cost_usd: Annotated[
         float | None, Parameter(help="US dollars that all tasks of the batch may cost together.")
@@ -241,6 +244,7 @@ def submit_task(
         quality_threshold=quality_threshold,
         delivery=delivery,
         model=model or None,
+        review_hours=review_hours,
         batch=batch or None,
         limits={"cost_usd": max_cost_usd, "batch_cost_usd": max_batch_cost_usd},
     )

@@ -8,6 +8,8 @@ from json import dumps
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
+from pydantic import ValidationError
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,7 +18,8 @@ from devtasks.cli_client import open_client
 from devtasks.cli_models import ledger_url
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import InvalidInput
-from devtasks.task import TaskPriority
+from devtasks.report import TaskReport, verdict_markdown
+from devtasks.task import TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
     from deployments.queue_stats import QueueStats
@@ -33,6 +36,7 @@ def register(app: App) -> None:
     app.command(queue_stats)
     app.command(cancel)
     app.command(retry)
+    app.command(review)
     app.command(set_priority)
 
 
@@ -109,6 +113,58 @@ def retry(task: Task, /) -> int:
         return str((await queue.retry(task)).flow_run.id)
 
     return _print_id(_ask(ask))
+
+
+def review(
+    task: Annotated[str, Parameter(help="A flow run's id or name; without one, the tasks that wait are listed.")] = "",
+    /,
+    *,
+    try_again: Annotated[bool, Parameter(negative="", help="Try again, from the start.")] = False,
+    accept: Annotated[bool, Parameter(negative="", help="Deliver the last change although it did not pass.")] = False,
+    give_up: Annotated[bool, Parameter(negative="", help="End the task as rejected.")] = False,
+    hint: Annotated[str, Parameter(help="With --try-again: what the model should know.")] = "",
+    model: Annotated[str, Parameter(help="With --try-again: a model's id, to use that one alone.")] = "",
+    larger: Annotated[
+        float, Parameter(help="With --try-again: how much is added to every limit; 1 is as much again.")
+    ] = 1.0,
+    json: Json = False,
+) -> int:
+    """Answer a task that waits for a person (state NeedsReview); without an answer, show what it asks.
+
+    Tasks ask when they were submitted with --review-hours. The form in the Prefect UI (Resume) does the same.
+    """
+    if not task:
+        return list_tasks(state=[TaskStatus.NEEDS_REVIEW], json=json)
+    given = [
+        name for name, chosen in (("try again", try_again), ("accept anyway", accept), ("give up", give_up)) if chosen
+    ]
+    if len(given) > 1 or (not try_again and (hint or model or larger != 1)):
+        raise InvalidInput("review", given, "one of --try-again (with --hint, --model, --larger), --accept, --give-up")
+
+    async def show(queue: "TaskQueue") -> "TaskReport":
+        return await queue.get(task)
+
+    async def answer(queue: "TaskQueue") -> str:
+        from flows.review import Review
+
+        try:
+            form = Review.model_validate({"decision": given[0], "hint": hint, "model": model, "larger": larger})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InvalidInput.worded(f"--{first['loc'][0]}", first["input"], first["msg"]) from None
+        return str((await queue.answer(task, form)).id)
+
+    if given:
+        return _print_id(_ask(answer))
+    report = _ask(show)
+    if report is None:
+        return INTERRUPTED
+    if json:
+        sys.stdout.write(report.model_dump_json(indent=2) + "\n")
+    else:
+        out.print(Markdown(verdict_markdown(report)))
+        out.print("answer with --try-again, --accept or --give-up" if report.state == TaskStatus.NEEDS_REVIEW else "")
+    return 0
 
 
 def set_priority(

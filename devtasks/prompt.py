@@ -99,6 +99,11 @@ def repair_prompt(workspace: Path, findings: Sequence[Finding]) -> str:
     return _environment().get_template("repair.md").render(workspace=workspace, findings=told)
 
 
+def hinted(prompt: str, hints: Sequence[str]) -> str:
+    """Return a first message with what people who looked at earlier attempts want the model to know."""
+    return prompt + "".join(f"\n\n# A hint from a person who looked at earlier attempts\n\n{hint}" for hint in hints)
+
+
 def resume_prompt(workspace: Path) -> str:
     """Return the message that an agent goes on with whose process was killed."""
     return _environment().get_template("resume.md").render(workspace=workspace)

@@ -1,7 +1,9 @@
-"""What to try after an attempt: a table and a pure function over the history."""
+"""What to try after an attempt: a table and a pure function over the history; docs/recovery.md shows the table."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from devtasks.execution.runtime import AgentStatus
@@ -32,6 +34,8 @@ class FailureKind(StrEnum):
     EMPTY_ANSWER = "empty_answer"
     LLM_TIMEOUT = "llm_timeout"
 
+    NO_MODEL = "no_model"
+
     AUTHENTICATION = "authentication"
     PAYMENT = "payment"
     MINUTE_LIMIT = "minute_limit"
@@ -49,17 +53,35 @@ class FailureKind(StrEnum):
 
 
 class Step(StrEnum):
-    """What follows: deliver, repair with the findings, try another model, go on later, or end the task as rejected."""
+    """What follows an attempt.
+
+    Deliver; repair with the findings; try the next model; go on with the same attempt after a delay, or when there is
+    quota again; ask a person; end the task as rejected.
+    """
 
     ACCEPT = "accept"
     REPAIR = "repair"
     FALL_BACK = "fall_back"
+    RETRY = "retry"
     DEFER = "defer"
+    ESCALATE = "escalate"
     REJECT = "reject"
 
 
+POSTPONING = frozenset({Step.RETRY, Step.DEFER})
+"""Steps after which the attempt is not over: the run gives its worker slot back, and goes on with it later."""
+
+RETRIES_WHILE_UNREACHABLE = 7
+"""With the delays of `retry_delay` about half an hour."""
+
+RETRIES_AFTER_MINUTE_LIMIT = 3
+
+FIRST_RETRY_SECONDS = 15.0
+LONGEST_RETRY_SECONDS = 900.0
+
 _MODEL_FAULT = (Step.FALL_BACK,)
-_ENDS_TASK = (Step.REJECT,)
+_ASKS = (Step.ESCALATE,)
+_OVER = (Step.REJECT,)
 
 POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.REJECTED: (Step.REPAIR, Step.FALL_BACK),
@@ -69,8 +91,8 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.REPETITIVE: _MODEL_FAULT,
     FailureKind.ITERATIONS: _MODEL_FAULT,
     FailureKind.AGENT_ERROR: _MODEL_FAULT,
-    FailureKind.INTERRUPTED: _ENDS_TASK,
-    FailureKind.CANCELLED: _ENDS_TASK,
+    FailureKind.INTERRUPTED: _OVER,
+    FailureKind.CANCELLED: _OVER,
     FailureKind.BAD_REQUEST: _MODEL_FAULT,
     FailureKind.CONTEXT_OVERFLOW: _MODEL_FAULT,
     FailureKind.MODEL_UNAVAILABLE: _MODEL_FAULT,
@@ -81,16 +103,17 @@ POLICY: Mapping[FailureKind, tuple[Step, ...]] = {
     FailureKind.MALFORMED_ANSWER: _MODEL_FAULT,
     FailureKind.EMPTY_ANSWER: _MODEL_FAULT,
     FailureKind.LLM_TIMEOUT: _MODEL_FAULT,
-    FailureKind.AUTHENTICATION: _ENDS_TASK,
+    FailureKind.NO_MODEL: (Step.DEFER,),
+    FailureKind.AUTHENTICATION: _ASKS,
     FailureKind.PAYMENT: _MODEL_FAULT,
-    FailureKind.MINUTE_LIMIT: _ENDS_TASK,
+    FailureKind.MINUTE_LIMIT: (*[Step.RETRY] * RETRIES_AFTER_MINUTE_LIMIT, Step.ESCALATE),
     FailureKind.DAY_LIMIT: (Step.DEFER,),
-    FailureKind.UNREACHABLE: _ENDS_TASK,
-    FailureKind.LIMIT_SECONDS: _ENDS_TASK,
-    FailureKind.LIMIT_LLM_CALLS: _ENDS_TASK,
-    FailureKind.LIMIT_TOKENS: _ENDS_TASK,
-    FailureKind.LIMIT_COST: _ENDS_TASK,
-    FailureKind.LIMIT_BUDGET: _ENDS_TASK,
+    FailureKind.UNREACHABLE: (*[Step.RETRY] * RETRIES_WHILE_UNREACHABLE, Step.ESCALATE),
+    FailureKind.LIMIT_SECONDS: _ASKS,
+    FailureKind.LIMIT_LLM_CALLS: _ASKS,
+    FailureKind.LIMIT_TOKENS: _ASKS,
+    FailureKind.LIMIT_COST: _ASKS,
+    FailureKind.LIMIT_BUDGET: _ASKS,
     FailureKind.LIMIT_SILENCE: _MODEL_FAULT,
     FailureKind.LIMIT_OUTPUT: _MODEL_FAULT,
     FailureKind.LIMIT_RESOURCES: _MODEL_FAULT,
@@ -101,6 +124,7 @@ NOT_THE_MODELS: frozenset[FailureKind] = frozenset(
     {
         FailureKind.INTERRUPTED,
         FailureKind.CANCELLED,
+        FailureKind.NO_MODEL,
         FailureKind.MODEL_UNAVAILABLE,
         FailureKind.UPSTREAM_RATE_LIMIT,
         FailureKind.COOLING,
@@ -131,10 +155,16 @@ ROTATES: frozenset[FailureKind] = frozenset(
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt as the policy sees it; `failure` is None when the validator accepted the result."""
+    """One attempt as the policy sees it; `failure` is None when the validator accepted the result.
+
+    A `postponed` one was not over: it stands for the time that it was put off, and went on later. After one that was
+    `answered` a person wanted another try: it counts among the attempts, and no longer as its failure's occurrence.
+    """
 
     model: str
     failure: FailureKind | None
+    postponed: bool = False
+    answered: bool = False
 
 
 BY_STATUS: Mapping[AgentStatus, FailureKind] = {
@@ -165,13 +195,30 @@ def classify(status: AgentStatus | None, refused: FailureKind | None, *, passed:
     return refused or BY_STATUS[status]
 
 
-def next_step(history: Sequence[Attempt], limits: TaskLimits) -> Step:
-    """Return what follows the last attempt of a non-empty history."""
+def next_step(history: Sequence[Attempt], limits: TaskLimits, *, asks: bool = False) -> Step:
+    """Return what follows the last attempt of a non-empty history; `asks` is whether the task may ask a person."""
     last = history[-1]
     if last.failure is None:
         return Step.ACCEPT
     row = POLICY[last.failure]
-    times = sum(attempt == last for attempt in history)
-    step = row[min(times, len(row)) - 1]
-    # An attempt that is deferred is not over.
-    return Step.REJECT if len(history) >= limits.attempts and step is not Step.DEFER else step
+    step = row[min(_times(history), len(row)) - 1]
+    if step in (Step.REPAIR, Step.FALL_BACK) and sum(not each.postponed for each in history) >= limits.attempts:
+        step = Step.ESCALATE
+    return Step.REJECT if step is Step.ESCALATE and not asks else step
+
+
+def retry_delay(history: Sequence[Attempt], jitter: float | None = None) -> timedelta:
+    """Return how long to wait before the last attempt of a history goes on: twice as long each time, up to 15 minutes.
+
+    `jitter` from 0 to 1, random if None, makes it up to half as long again, so that runs that failed together do not
+    come back together.
+    """
+    seconds = min(FIRST_RETRY_SECONDS * 2 ** (_times(history) - 1), LONGEST_RETRY_SECONDS)
+    share = random.random() if jitter is None else jitter  # noqa: S311 - no secret
+    return timedelta(seconds=seconds * (1 + share / 2))
+
+
+def _times(history: Sequence[Attempt]) -> int:
+    """Return how often the last attempt's model has met its failure."""
+    last = history[-1]
+    return sum((each.model, each.failure, each.answered) == (last.model, last.failure, False) for each in history)

@@ -11,11 +11,15 @@ MAX_DIFF = 100_000
 """Characters of a diff that an artifact shows; the patch file holds it whole."""
 
 
+DELIVERED = frozenset({"accepted", "approved"})
+"""Outcomes whose result was handed over."""
+
+
 class TaskReport(BaseModel):
     """Where a task stands, with every attempt; the stable answer of `demo --json` and `get-status --json`.
 
-    `state` is the Prefect state's name, `outcome` accepted, rejected, failed, cancelled, crashed, unverified
-    (it ended as completed but left no report) or open.
+    `state` is the Prefect state's name, `outcome` accepted, approved (by a person, not by validation), rejected,
+    failed, cancelled, crashed, unverified (it ended as completed but left no report) or open.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +48,7 @@ class TaskReport(BaseModel):
 
 def verdict_markdown(report: TaskReport) -> str:
     """Return the verdict as Markdown: outcome, reason, attempts and the last attempt's findings."""
-    lines = [f"# {report.outcome.capitalize()}{report.mark}: {report.title}", "", report.reason, ""]
+    lines = [f"# {report.state}{report.mark}: {report.title}", "", report.reason, ""]
     if report.simulated:
         lines += ["> The model's answers were **simulated**; nothing here says anything about a real model.", ""]
     lines += ["| # | model | outcome | score | calls | tokens | cost | seconds |", "|---|---|---|---|---|---|---|---|"]
@@ -55,7 +59,7 @@ def verdict_markdown(report: TaskReport) -> str:
         lines += _evidence(report, attempt.attempt)
     lines += ["", f"Isolation: {report.isolation}. Base commit: `{report.base_commit}`."]
     change = report.branch or report.diff_path
-    what = "Delivered" if report.outcome == "accepted" else "Not delivered; the last attempt's change"
+    what = "Delivered" if report.outcome in DELIVERED else "Not delivered; the last attempt's change"
     lines += [f"{what}: `{change}`."] if change else []
     return "\n".join(lines) + "\n"
 

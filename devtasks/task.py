@@ -31,14 +31,19 @@ class TaskPriority(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands; the values from ACCEPTED on are the names of its Prefect states."""
+    """Where a task stands; the values from ACCEPTED on are the names of its Prefect states.
+
+    APPROVED is a result that was not accepted by validation, but by a person.
+    """
 
     PENDING = "Pending"
     RUNNING = "Running"
     ACCEPTED = "Accepted"
+    APPROVED = "Approved"
     REJECTED = "Rejected"
     NEEDS_REVIEW = "NeedsReview"
     AWAITING_QUOTA = "AwaitingQuota"
+    AWAITING_RETRY = "AwaitingRetry"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
     CRASHED = "Crashed"
@@ -76,6 +81,14 @@ class TaskLimits(BaseModel):
     iterations: Annotated[int, Field(ge=1, le=500)] = 30
     attempts: Annotated[int, Field(ge=1, le=20)] = 4
 
+    def enlarged(self, by: float, first: Self) -> Self:
+        """Return these limits with `by` times what `first` allows added; steps of one attempt and batch as they are."""
+        more = {name: getattr(self, name) + round(by * getattr(first, name)) for name in ("llm_calls", "tokens")}
+        more |= {"seconds": self.seconds + by * first.seconds, "attempts": self.attempts + round(by * first.attempts)}
+        if self.cost_usd is not None and first.cost_usd is not None:
+            more["cost_usd"] = self.cost_usd + by * first.cost_usd
+        return self.model_copy(update=more)
+
 
 class EnvironmentChoice(StrEnum):
     """Where a project's tests run: an environment made from what describes its dependencies, or devtasks's own."""
@@ -92,7 +105,8 @@ class DevTask(BaseModel):
 
     `allowed_paths` are patterns as in a .gitignore file, `()` for the category's own (devtasks.allowed_paths);
     `acceptance_tests` are test files of the repository that generated code has to pass, `build_command` the shell
-    command that a build script is run by.
+    command that a build script is run by. `review_hours` is how long a person is waited for where no attempt was
+    accepted, 0 asks nobody.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,6 +128,7 @@ class DevTask(BaseModel):
     quality_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
     model: str | None = None
     delivery: Delivery = Delivery.PATCH
+    review_hours: Annotated[float, Field(ge=0, le=720)] = 0
     batch: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = None
     limits: TaskLimits = TaskLimits()
     acceptance_tests: tuple[RelativePath, ...] = ()

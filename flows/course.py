@@ -1,6 +1,6 @@
 """What has happened so far in one run, kept beside its work so that another process can go on from there."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -14,6 +14,7 @@ from devtasks.openrouter.answers import Refusal
 from devtasks.recovery import Attempt, FailureKind, Step
 from devtasks.validation.result import ValidationResult
 from devtasks.workspace import Patch
+from flows.timeline import Timeline
 from tasks import Assignment
 from tasks.prepare_workspace import Prepared
 
@@ -33,6 +34,8 @@ class Course:
     """The state between two steps; with `assignment` an attempt is under way, and `worked` and `verdict` are its own.
 
     `first` is the number of this course's first attempt: one that began anew does not write over an earlier one's rows.
+    `questions` is how many a person has answered, `answered` how many attempts there were when one last wanted another
+    try.
     """
 
     __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -52,11 +55,16 @@ class Course:
     verdict: ValidationResult | None = None
     reason: str = ""
     deferrals: int = 0
+    postponed: tuple[Attempt, ...] = ()
+    questions: int = 0
+    answered: int = 0
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def history(self) -> tuple[Attempt, ...]:
-        """The attempts as the policy sees them."""
-        return tuple(attempt_of(each) for each in self.metrics)
+        """The attempts as the policy sees them: those that are over, and each time that the present one was put off."""
+        over = (attempt_of(each) for each in self.metrics)
+        return (*(replace(each, answered=at < self.answered) for at, each in enumerate(over)), *self.postponed)
 
     def save(self, file: Path) -> None:
         """Write the course, whole or not at all; nobody else may read it, because it holds the prompt."""

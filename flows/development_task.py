@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from uuid import UUID, uuid4
 
 from prefect import flow, get_run_logger
@@ -15,12 +15,12 @@ from prefect.states import Completed, Failed, Scheduled
 from pydantic import Field
 
 from devtasks import workspace
-from devtasks.errors import DevtasksError, InvalidInput, NoModelAvailable
+from devtasks.errors import DevtasksError, InvalidInput, NoModelAvailable, ServiceUnreachable
 from devtasks.evidence import DIFF
 from devtasks.metrics_collector import ExecutionMetrics
-from devtasks.prompt import repair_prompt
-from devtasks.recovery import Step, classify, next_step
-from devtasks.report import TaskReport
+from devtasks.prompt import hinted, repair_prompt
+from devtasks.recovery import POSTPONING, Attempt, FailureKind, Step, classify, next_step, retry_delay
+from devtasks.report import TaskReport, diff_markdown, verdict_markdown
 from devtasks.task import (
     Complexity,
     Delivery,
@@ -32,6 +32,8 @@ from devtasks.task import (
     TaskStatus,
 )
 from flows.course import Course, Worked, attempt_of
+from flows.review import Decision, Review, ask, hints, read_answers, with_answers
+from flows.timeline import line_of
 from tasks import (
     Assignment,
     AttemptEnd,
@@ -60,6 +62,8 @@ LONGEST_DEFERRAL = timedelta(hours=26)
 
 MAX_DEFERRALS = 10
 """How often one run is deferred before it ends with what it has."""
+
+_GOES_ON = {Step.RETRY: TaskStatus.AWAITING_RETRY, Step.DEFER: TaskStatus.AWAITING_QUOTA}
 
 
 def run_name() -> str:
@@ -92,6 +96,7 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
     max_tokens: Annotated[int, Field(ge=1_000)] = DEFAULTS.tokens,
     max_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = DEFAULTS.cost_usd,
     max_iterations: Annotated[int, Field(ge=1, le=500)] = DEFAULTS.iterations,
+    review_hours: Annotated[float, Field(ge=0, le=720)] = 0,
     batch: str = "",
     max_batch_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
     credentials: str = "default",
@@ -101,7 +106,8 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
 ) -> State[Any]:
     """Run one AI development task in its own copy of the repository; deliver the result only if it validates.
 
-    Ends as Accepted (independently validated), Rejected (no attempt passed) or Failed (it could not be tried).
+    Ends as Accepted (independently validated), Approved (not accepted, but delivered because a person said so),
+    Rejected (no attempt passed) or Failed (it could not be tried, or nobody answered).
 
     Args:
         category: The kind of work; decides the prompt and the validation rules.
@@ -127,6 +133,7 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         max_tokens: Tokens, over all attempts.
         max_cost_usd: US dollars, over all attempts; empty is no limit, and lets a model of unknown price work.
         max_iterations: Steps of the agent in one attempt.
+        review_hours: Hours to wait for a person's answer where no attempt was accepted; 0 asks nobody.
         batch: Name of a batch; its tasks share the next limit.
         max_batch_cost_usd: US dollars that all tasks of the batch may spend together; empty is no limit.
         credentials: Name of an OpenRouter Credentials block.
@@ -163,71 +170,143 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
                 batch_cost_usd=max_batch_cost_usd,
                 iterations=max_iterations,
             ),
+            review_hours=review_hours,
             batch=batch or None,
             metadata=metadata or {},
         )
+        answers = await read_answers(flow_run_id)
+        task = with_answers(task, answers)
         await asyncio.to_thread(workspace.check_repository, task)
         async with open_run(
             task, flow_run_id, credentials=credentials, runtime=runtime_block, docker=use_docker
         ) as run:
-            return await _settle(run)
+            return await _settle(run, answers)
     except DevtasksError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
         return Failed(message=str(error))
 
 
-async def _settle(run: Run) -> State[Any]:
-    """Go round the picture's loop until the policy accepts or rejects, then deliver and report."""
-    await check_price(run)
+async def _settle(run: Run, answers: tuple[Review, ...]) -> State[Any]:
+    """Settle the task, now or, where a service that it needs cannot be reached, in a while."""
     course = Course.load(run.folder.course)
-    if course:
-        show_environment(run, course.prepared.environment)
-    else:
-        course = await _begin(run)
-    while course.step in (Step.FALL_BACK, Step.REPAIR):
+    try:
+        await check_price(run)
+        if course:
+            show_environment(run, course.prepared.environment)
+        course = course or await _begin(run)
+        return await _go_on(run, course, answers)
+    except ServiceUnreachable as error:
+        course = course or await _begin(run)
+        model = course.assignment.lineup[0].model_id if course.assignment else ""
+        met = Attempt(model, FailureKind.UNREACHABLE)
+        step = next_step((*course.history, met), run.task.limits)
+        await _note(run, course, met, step, str(error))
+        if step in POSTPONING:
+            await _postpone(run, course, met, step, str(error))
+        raise
+
+
+async def _go_on(run: Run, course: Course, answers: tuple[Review, ...]) -> State[Any]:
+    """Go round the picture's loop until the policy or a person accepts or gives up, then deliver and report."""
+    asks = run.task.review_hours > 0
+    while course.step in (Step.FALL_BACK, Step.REPAIR, Step.ESCALATE):
+        if course.step is Step.ESCALATE:
+            if course.questions == len(answers):
+                await _ask(run, course)
+            await _obey(run, course, answers[course.questions])
+            continue
         resumed = course.assignment is not None
         if course.assignment is None:
             try:
-                course.assignment = await _assign(run, course)
+                course.assignment = await _assign(run, course, hints(answers))
             except NoModelAvailable as error:
-                await _defer(run, course, error.ready_at, str(error))
+                none = Attempt("", FailureKind.NO_MODEL)
+                await _postpone(run, course, none, Step.DEFER, str(error), until=error.ready_at)
                 if not course.metrics:
                     raise
-                course.reason = str(error)
-                break
+                course.reason, course.step = str(error), Step.ESCALATE if asks else Step.REJECT
+                await _note(run, course, none, course.step, course.reason)
+                continue
             course.started_at, course.worked, course.verdict = datetime.now(UTC), None, None
             course.save(run.folder.course)
         else:
             get_run_logger().info("attempt %d goes on where its process ended", course.assignment.attempt)
         metrics = await _attempt(run, course, course.assignment, resumed=resumed)
-        step = next_step((*course.history, attempt_of(metrics)), run.task.limits)
-        get_run_logger().info("next step: %s", step.replace("_", " "))
-        if step is Step.DEFER and (refusal := run.gateway.refusal):
+        attempt, refusal = attempt_of(metrics), run.gateway.refusal
+        step = next_step((*course.history, attempt), run.task.limits, asks=asks)
+        why = refusal.message if refusal and attempt.failure else _reason([*course.metrics, metrics])
+        await _note(run, course, attempt, step, why)
+        if step in POSTPONING:
             course.worked = course.verdict = None
-            await _defer(run, course, refusal.until, refusal.message)
-            step = Step.REJECT
+            await _postpone(run, course, attempt, step, why, until=refusal.until if refusal else None)
+            step = Step.ESCALATE if asks else Step.REJECT
+            await _note(run, course, attempt, step, "waiting longer does not help")
         course.metrics.append(metrics)
-        course.assignment, course.step = None, step
+        course.assignment, course.step, course.reason, course.postponed = None, step, "", ()
         course.save(run.folder.course)
-    if course.step is Step.ACCEPT and course.patch and course.verdict:
-        delivered = await deliver_result(run, course.prepared.workspace, course.patch, course.verdict)
-        return await _finish(run, course, delivered)
-    return await _finish(run, course, None)
+    return await _finish(run, course)
 
 
-async def _defer(run: Run, course: Course, until: datetime | None, reason: str) -> None:
-    """Give the slot back and have the run go on when there is quota again; return where waiting does not help."""
+async def _note(run: Run, course: Course, attempt: Attempt, step: Step | str, why: str) -> None:
+    """Write a step into the log, and as an event and a line of the timeline."""
+    get_run_logger().info("next step: %s", step.replace("_", " "))
+    number = course.assignment.attempt if course.assignment else course.first + len(course.metrics) - 1
+    await course.timeline.add(run.flow_run_id, line_of(number, attempt.model, attempt.failure, step, why))
+
+
+async def _postpone(
+    run: Run, course: Course, met: Attempt, step: Step, reason: str, *, until: datetime | None = None
+) -> None:
+    """Give the slot back and have the run go on later; return where waiting does not help.
+
+    A retry waits longer each time, and at least until the service wants to be asked again; a deferred run until then.
+    """
     now = datetime.now(UTC)
-    if until is None or until - now > LONGEST_DEFERRAL or course.deferrals >= MAX_DEFERRALS:
+    if step is Step.RETRY:
+        until = max(until or now, now + retry_delay((*course.history, met)))
+    elif course.deferrals >= MAX_DEFERRALS:
         return
-    course.deferrals += 1
+    if until is None or until - now > LONGEST_DEFERRAL:
+        return
+    course.deferrals += step is Step.DEFER
+    course.postponed += (replace(met, postponed=True),)
     course.save(run.folder.course)
     at = max(until, now + SHORTEST_DEFERRAL)
-    get_run_logger().info("deferred until %s: %s", f"{at:%Y-%m-%d %H:%M:%S %Z}", reason)
-    state = Scheduled(name=TaskStatus.AWAITING_QUOTA, message=reason, scheduled_time=at)
+    get_run_logger().info("%s at %s: %s", _GOES_ON[step], f"{at:%Y-%m-%d %H:%M:%S %Z}", reason)
+    state = Scheduled(name=_GOES_ON[step], message=reason, scheduled_time=at)
     async with get_client() as client:
         await client.set_flow_run_state(UUID(run.flow_run_id), state, force=True)
     raise Pause(reason, state=state)
+
+
+async def _ask(run: Run, course: Course) -> NoReturn:
+    """Suspend the run with what a person needs to decide what becomes of the task."""
+    course.save(run.folder.course)
+    report = _report(run, course, TaskStatus.NEEDS_REVIEW, "open", None)
+    diff = course.patch.text if course.patch else ""
+    await publish_report(run, report, diff)
+    shown = run.redactor.text(diff_markdown(diff, simulated=report.simulated))
+    question = f"{verdict_markdown(report)}\n## The last attempt's change\n\n{shown}"
+    hours = run.task.review_hours
+    get_run_logger().info("a person is asked, for %g hours: %s", hours, report.reason)
+    message = f"waits for a person, who can answer here or with `devtasks review`: {report.reason}{report.mark}"
+    await ask(run.flow_run_id, course.questions, question, message, timedelta(hours=hours))
+
+
+async def _obey(run: Run, course: Course, answer: Review) -> None:
+    """Have the course go on as a person has answered; a change that there is not cannot be accepted."""
+    course.questions += 1
+    step, why = Step.REJECT, "a person gave up"
+    if answer.decision is Decision.TRY_AGAIN:
+        step, why = Step.FALL_BACK, "a person wants another try"
+        course.tried, course.answered = (), len(course.metrics)
+    elif answer.decision is Decision.ACCEPT:
+        step, why = Step.ACCEPT, "accepted by a person, not by validation"
+        if not (course.patch and course.patch.changes):
+            step, why = Step.ESCALATE, "there is no change that could be accepted; a person is asked again"
+    await _note(run, course, course.history[-1], step, why)
+    course.step, course.reason = step, "" if step is Step.FALL_BACK else f"{why}; {_reason(course.metrics)}"
+    course.save(run.folder.course)
 
 
 async def _begin(run: Run) -> Course:
@@ -240,7 +319,7 @@ async def _begin(run: Run) -> Course:
     return course
 
 
-async def _assign(run: Run, course: Course) -> Assignment:
+async def _assign(run: Run, course: Course, told: list[str]) -> Assignment:
     """Return the next attempt to make: the same conversation with the findings, or the next model from the start."""
     attempt = course.first + len(course.metrics)
     remaining = run.task.limits.seconds - course.agent_seconds
@@ -248,11 +327,12 @@ async def _assign(run: Run, course: Course) -> Assignment:
     if course.step is Step.REPAIR and course.lineup and course.verdict:
         message = repair_prompt(place.path, course.verdict.findings)
         return Assignment(attempt, course.lineup, course.conversation_id, message, remaining)
-    course.lineup = await select_model(run, course.prepared.prompt, course.tried)
+    prompt = hinted(course.prepared.prompt, told)
+    course.lineup = await select_model(run, prompt, course.tried)
     course.conversation_id = str(uuid4())
     if course.metrics:
         await asyncio.to_thread(workspace.reset, place)
-    return Assignment(attempt, course.lineup, course.conversation_id, course.prepared.prompt, remaining)
+    return Assignment(attempt, course.lineup, course.conversation_id, prompt, remaining)
 
 
 async def _attempt(run: Run, course: Course, assignment: Assignment, *, resumed: bool = False) -> ExecutionMetrics:
@@ -292,15 +372,30 @@ async def _attempt(run: Run, course: Course, assignment: Assignment, *, resumed:
     return await record_metrics(run, end())
 
 
-async def _finish(run: Run, course: Course, delivered: Delivered | None) -> State[Any]:
-    """Publish the report and return the state that says honestly how the task ended."""
+async def _finish(run: Run, course: Course) -> State[Any]:
+    """Deliver what was accepted, publish the report and return the state that says honestly how the task ended."""
+    if not (course.step is Step.ACCEPT and course.patch and course.verdict):
+        return await _end(run, course, TaskStatus.REJECTED, None)
+    delivered = await deliver_result(run, course.prepared.workspace, course.patch, course.verdict)
+    status = TaskStatus.ACCEPTED if course.verdict.passed else TaskStatus.APPROVED
+    return await _end(run, course, status, delivered)
+
+
+async def _end(run: Run, course: Course, status: TaskStatus, delivered: Delivered | None) -> State[Any]:
+    report = _report(run, course, status, status.lower(), delivered)
+    await publish_report(run, report, course.patch.text if course.patch else "")
+    message = f"{report.reason}{report.mark}"
+    return Completed(name=status, message=message) if delivered else Failed(name=status, message=message)
+
+
+def _report(run: Run, course: Course, status: TaskStatus, outcome: str, delivered: Delivered | None) -> TaskReport:
     last = course.metrics[-1]
-    report = TaskReport(
+    return TaskReport(
         task_id=run.task.task_id,
         flow_run_id=run.flow_run_id,
         title=run.task.title,
-        state=TaskStatus.ACCEPTED if delivered else TaskStatus.REJECTED,
-        outcome="accepted" if delivered else "rejected",
+        state=status,
+        outcome=outcome,
         reason=course.reason or _reason(course.metrics),
         simulated=any(each.simulated for each in course.metrics),
         isolation=run.runtime.isolation,
@@ -312,11 +407,6 @@ async def _finish(run: Run, course: Course, delivered: Delivered | None) -> Stat
         branch=delivered.branch if delivered else None,
         commit=delivered.commit if delivered else None,
     )
-    await publish_report(run, report, course.patch.text if course.patch else "")
-    message = f"{report.reason}{report.mark}"
-    if delivered:
-        return Completed(name=TaskStatus.ACCEPTED, message=message)
-    return Failed(name=TaskStatus.REJECTED, message=message)
 
 
 def _reason(metrics: list[ExecutionMetrics]) -> str:

@@ -71,8 +71,14 @@ def commit_message(run: Run, verdict: ValidationResult) -> str:
     return (
         f"{run.task.title}{mark}\n\n"
         f"{run.task.description.splitlines()[0][:200]}\n\n"
-        f"Verdict: accepted{mark}, score {verdict.score:.2f}, validated independently of the agent.\n\n"
+        f"Verdict: {_verdict(verdict, mark)}\n\n"
         f"Devtasks-Task: {run.task.task_id}\n"
         f"Devtasks-Run: {run.flow_run_id}\n"
         f"Devtasks-Model: {model}{mark}\n"
     )
+
+
+def _verdict(verdict: ValidationResult, mark: str) -> str:
+    if verdict.passed:
+        return f"accepted{mark}, score {verdict.score:.2f}, validated independently of the agent."
+    return f"NOT accepted by validation{mark}, score {verdict.score:.2f}; delivered because a person said so."

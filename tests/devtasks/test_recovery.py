@@ -1,7 +1,25 @@
+from itertools import pairwise
+from pathlib import Path
+
+import faults
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from devtasks.execution.runtime import AgentStatus
-from devtasks.recovery import BY_STATUS, POLICY, Attempt, FailureKind, Step, classify, next_step
+from devtasks.recovery import (
+    BY_STATUS,
+    FIRST_RETRY_SECONDS,
+    LONGEST_RETRY_SECONDS,
+    POLICY,
+    POSTPONING,
+    Attempt,
+    FailureKind,
+    Step,
+    classify,
+    next_step,
+    retry_delay,
+)
 from devtasks.task import TaskLimits
 
 REJECTED, STUCK, PROVIDER = FailureKind.REJECTED, FailureKind.STUCK, FailureKind.PROVIDER_ERROR
@@ -46,8 +64,6 @@ def test_what_follows_a_history(attempts: list[tuple[str, FailureKind | None]], 
         FailureKind.INTERRUPTED,
         FailureKind.CANCELLED,
         FailureKind.AUTHENTICATION,
-        FailureKind.MINUTE_LIMIT,
-        FailureKind.UNREACHABLE,
         FailureKind.LIMIT_SECONDS,
         FailureKind.LIMIT_LLM_CALLS,
         FailureKind.LIMIT_TOKENS,
@@ -58,13 +74,20 @@ def test_what_another_model_would_meet_as_well_ends_the_task(kind: FailureKind) 
     assert next_step([Attempt("a", kind)], TaskLimits()) is Step.REJECT
 
 
+def test_after_a_person_s_answer_a_model_is_tried_as_if_anew_but_its_attempts_count() -> None:
+    before = [Attempt("a", REJECTED, answered=True)] * 2
+    assert next_step([*before, Attempt("a", REJECTED)], TaskLimits(attempts=4)) is Step.REPAIR
+    assert next_step([*before, *[Attempt("a", REJECTED)] * 2], TaskLimits(attempts=5)) is Step.FALL_BACK
+    assert next_step([*before, Attempt("a", REJECTED)], TaskLimits(attempts=3), asks=True) is Step.ESCALATE
+
+
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_an_attempt_that_met_the_account_s_day_goes_on_later_and_is_not_over(attempts: int) -> None:
     history = [Attempt("a", REJECTED)] * (attempts - 1) + [Attempt("a", FailureKind.DAY_LIMIT)]
     assert next_step(history, TaskLimits(attempts=attempts)) is Step.DEFER
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind is not FailureKind.DAY_LIMIT])
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if POLICY[kind][0] not in POSTPONING])
 def test_the_bound_on_attempts_holds_whatever_failed(kind: FailureKind) -> None:
     limits = TaskLimits(attempts=3)
     history = [Attempt(model, kind) for model in "abc"]
@@ -96,3 +119,54 @@ def test_why_an_attempt_failed(
     status: AgentStatus | None, refused: FailureKind | None, passed: bool, expected: FailureKind | None
 ) -> None:
     assert classify(status, refused, passed=passed) is expected
+
+
+def test_what_cannot_be_reached_is_tried_again_later_some_times_and_then_it_is_over() -> None:
+    down = Attempt("a", FailureKind.UNREACHABLE)
+    put_off: list[Attempt] = []
+    while next_step([*put_off, down], TaskLimits(attempts=1)) is Step.RETRY:
+        put_off.append(Attempt("a", FailureKind.UNREACHABLE, postponed=True))
+    assert len(put_off) == 7
+    assert next_step([*put_off, down], TaskLimits(attempts=1)) is Step.REJECT
+
+
+def test_each_retry_waits_twice_as_long_up_to_a_bound_and_its_jitter_adds_at_most_half() -> None:
+    down = Attempt("a", FailureKind.UNREACHABLE)
+    waits = [retry_delay([down] * times, jitter=0).total_seconds() for times in range(1, 9)]
+    assert waits[0] == FIRST_RETRY_SECONDS
+    assert all(later == min(2 * earlier, LONGEST_RETRY_SECONDS) for earlier, later in pairwise(waits))
+    assert waits[-1] == LONGEST_RETRY_SECONDS
+    longer = {retry_delay([down]).total_seconds() / FIRST_RETRY_SECONDS for _ in range(50)}
+    assert len(longer) > 1, "runs that failed together do not come back together"
+    assert all(1 <= each <= 1.5 for each in longer)
+    assert retry_delay([down], jitter=1).total_seconds() == 1.5 * FIRST_RETRY_SECONDS
+
+
+ATTEMPTS = st.builds(Attempt, st.sampled_from("ab"), st.sampled_from([None, *FailureKind]))
+
+
+@given(st.lists(ATTEMPTS, min_size=200, max_size=200), st.integers(1, 20), st.booleans())
+def test_whatever_attempts_fail_of_a_task_comes_to_an_end_or_to_a_person(
+    attempts: list[Attempt], most: int, asks: bool
+) -> None:
+    history: list[Attempt] = []
+    steps: list[Step] = []
+    for attempt in attempts:
+        steps.append(next_step([*history, attempt], TaskLimits(attempts=most), asks=asks))
+        if steps[-1] in (Step.ACCEPT, Step.ESCALATE, Step.REJECT):
+            break
+        history.append(Attempt(attempt.model, attempt.failure, postponed=steps[-1] in POSTPONING))
+    over = [each for each in history if not each.postponed]
+    assert len(over) < most
+    assert (steps[-1] is Step.ACCEPT) == (attempts[len(steps) - 1].failure is None)
+    assert Step.ESCALATE not in steps or asks
+    assert Step.ACCEPT not in steps[:-1]
+    if Step.DEFER not in steps:
+        assert steps[-1] in (Step.ACCEPT, Step.ESCALATE, Step.REJECT), "deferring is bounded by the flow"
+
+
+def test_the_document_shows_the_policy() -> None:
+    document = Path(__file__).parents[2] / "docs" / "recovery.md"
+    expected = faults.policy()
+    said = faults.table(document.read_text(encoding="utf-8"), "The policy")
+    assert said == expected, "\n".join(f"| {' | '.join(row)} |" for row in expected)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 from devtasks.circuit_breaker import RULES, signal_of
@@ -107,7 +108,9 @@ CASES: tuple[Case, ...] = (
 STEPS = {
     Step.REPAIR: "repair",
     Step.FALL_BACK: "the next model, from the start",
+    Step.RETRY: "goes on after a delay",
     Step.DEFER: "goes on after the reset",
+    Step.ESCALATE: "asks a person, or ends the task",
     Step.REJECT: "ends the task",
 }
 LONGEST_MESSAGE = 72
@@ -136,11 +139,22 @@ def consequences() -> list[tuple[str, ...]]:
             f"`{kind}`",
             _gateway(kind),
             f"opens after {rule.opens_after}" if (rule := RULES.get(signal_of(kind))) else "says nothing",
-            ", then ".join(STEPS[step] for step in POLICY[kind]),
+            steps(kind),
             "no" if kind in NOT_THE_MODELS else "yes",
         )
         for kind in kinds
     ]
+
+
+def steps(kind: FailureKind) -> str:
+    """Return what follows a kind's first, second, … occurrence with the same model, as words."""
+    runs = [(STEPS[step], len(list(same))) for step, same in groupby(POLICY[kind])]
+    return ", then ".join(words + (f" ({times} times)" if times > 1 else "") for words, times in runs)
+
+
+def policy() -> list[tuple[str, ...]]:
+    """Return the rows of the table in docs/recovery.md: what follows each kind, and whether it counts."""
+    return [(f"`{kind}`", steps(kind), "no" if kind in NOT_THE_MODELS else "yes") for kind in POLICY]
 
 
 def _gateway(kind: FailureKind) -> str:

@@ -208,7 +208,7 @@ def test_a_fault_that_lasts_ends_the_agent_typed_recorded_and_without_wasted_cal
     assert (end.agent.status, end.agent.iterations) == (AgentStatus.ERROR, 1)
     assert end.refused is kind
     assert classify(end.agent.status, end.refused, passed=False) is kind
-    assert next_step([Attempt(MODEL, kind)], TaskLimits()) is POLICY[kind][0]
+    assert next_step([Attempt(MODEL, kind)], TaskLimits(), asks=True) is POLICY[kind][0]
 
     called = [kind for kind in case.ends if kind is not K.COOLING]  # a model that is left alone is not called
     assert ended(end) == [(MODEL, None), *((MODEL, kind) for kind in called)]
