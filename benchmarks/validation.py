@@ -2,12 +2,13 @@
 
 For each module of the corpus (tests/support/corpus) the project is laid out without its tests, but for one other
 test file, and measured; then its own tests are judged, which are good, and every bad result that is made of them by
-program. What is accepted after single tests were cut counts as `cut` where every test that is left is one of the good
-result's own: then the bad part is out of it. Tests run in bubblewrap where that works here, and as processes of this
-machine where it does not. A command gets 60 seconds, so that endless loops end.
+program. A bad result counts as `cut` where single tests of it are cut out and every test that is left is one of the
+good result's own: then the bad part is out of it, whether what is left is accepted or not. Tests run in bubblewrap
+where that works here, and as processes of this machine where it does not. A command gets 60 seconds, so that endless
+loops end.
 
-A bad result's rules stop at the first error that no cut can take away, since it is rejected then whatever the others
-say; so its score and the rules that reject it are not all that `devtasks validate` would say.
+A bad result's rules stop where nothing can make it accepted any more: at an error that no cut can take away, or where
+what is cut leaves nothing bad. So its score and the rules that reject it are not all that `devtasks validate` says.
 
 What was judged is kept line by line in judged.jsonl in the cache; `--resume` adds to it, and counts all of it.
 
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +64,8 @@ app = App(name="validation.py", help="Judge good and bad results of modules on P
 class Judgement:
     """The verdict on one result, or that this kind cannot be made of this module; `errors` by the rules' names.
 
-    `left_good`: tests were cut, and what is left is part of the good result. `commit`: the validator's.
+    `left_good`: tests were cut, and what is left is part of the good result; a bad one's is not judged to its end then.
+    `commit`: the validator's.
     """
 
     module: str
@@ -82,11 +84,20 @@ class Judgement:
         return self.passed if self.kind == GOOD else not self.passed or self.left_good
 
 
+@dataclass
+class _Course:
+    """What is known of a bad result while it is judged: `left_good` once cutting leaves nothing bad of it."""
+
+    holds_only_good: Callable[[], bool]
+    left_good: bool = False
+
+
 @dataclass(frozen=True)
-class _UntilHopeless:
-    """A rule that stops the others where it found an error that cutting single tests cannot take away."""
+class _UntilDecided:
+    """A rule that stops the others where a bad result can no longer be accepted with what is bad of it."""
 
     rule: ValidationRule
+    course: _Course
 
     @property
     def name(self) -> str:
@@ -97,15 +108,15 @@ class _UntilHopeless:
         return self.rule.weight
 
     async def check(self, context: ValidationContext) -> RuleOutcome:
+        if self.course.left_good:
+            return RuleOutcome(0, (), stop=True)
         outcome = await self.rule.check(context)
         errors = [finding for finding in outcome.findings if finding.level is ValidationLevel.ERROR]
-        if not errors:
-            return outcome
         with Cutting(context.workspace) as cutting:
-            return replace(outcome, stop=outcome.stop or not cutting.cut(context, errors))
-
-
-_UNTIL_HOPELESS = tuple(_UntilHopeless(rule) for rule in RULES[TaskCategory.UNIT_TEST])
+            if cutting.cut(context, outcome.findings):
+                self.course.left_good = self.course.holds_only_good()
+                return replace(outcome, stop=outcome.stop or self.course.left_good)
+        return replace(outcome, stop=outcome.stop or bool(errors))
 
 
 @dataclass(frozen=True)
@@ -159,8 +170,10 @@ class Bench:
         file = self.original / path
         return file.read_bytes() if file.is_file() else None
 
-    async def judge(self, kind: str, result: Result, baseline: Baseline) -> ValidationResult:
-        """Make a result's changes in a fresh workspace, and return the verdict on them."""
+    async def judge(
+        self, kind: str, result: Result, known: Result, baseline: Baseline
+    ) -> tuple[ValidationResult, bool]:
+        """Make a result's changes in a fresh workspace; return the verdict, and whether a cut left nothing bad."""
         self.reset()
         context = ValidationContext(
             task=self.task,
@@ -172,9 +185,15 @@ class Bench:
             python=self.runtime.python,
             before=self._before,
         )
-        return await ResultValidator(None if kind == GOOD else _UNTIL_HOPELESS).validate(context)
+        if kind == GOOD:
+            verdict = await ResultValidator().validate(context)
+            return verdict, bool(verdict.cut)
+        course = _Course(lambda: self._holds_only(known, result))
+        rules = tuple(_UntilDecided(rule, course) for rule in RULES[TaskCategory.UNIT_TEST])
+        verdict = await ResultValidator(rules).validate(context)
+        return verdict, course.left_good or (bool(verdict.cut) and self._holds_only(known, result))
 
-    def holds_only(self, known: Result, result: Result) -> bool:
+    def _holds_only(self, known: Result, result: Result) -> bool:
         """Whether all that is left of a result in the workspace is part of another."""
         theirs = {path: _digests(ast.parse(text)) for path, text in known.written.items()}
         return not result.deleted and all(
@@ -289,8 +308,7 @@ async def _judgement(bench: Bench, kind: str, result: Result | None, known: Resu
     if result is None:
         return Judgement(bench.module.name, kind, made=False)
     started = time.monotonic()
-    verdict = await bench.judge(kind, result, baseline)
-    left_good = bool(verdict.cut) and bench.holds_only(known, result)
+    verdict, left_good = await bench.judge(kind, result, known, baseline)
     seconds = round(time.monotonic() - started, 1)
     errors = tuple(
         (finding.rule, finding.message) for finding in verdict.findings if finding.level is ValidationLevel.ERROR
@@ -334,9 +352,9 @@ def _rows(judgements: list[Judgement]) -> list[tuple[str, ...]]:
         all_of = [each for each in judgements if each.kind == kind]
         judged = [each for each in all_of if each.made]
         cut = sum(each.left_good for each in judged)
-        passed = sum(each.passed for each in judged)
+        accepted = sum(each.passed and not each.left_good for each in judged)
         rules = Counter(rule for each in judged for rule in {rule for rule, _ in each.errors})
-        numbers = (len(judged), passed - cut, cut, len(judged) - passed, len(all_of) - len(judged))
+        numbers = (len(judged), accepted, cut, len(judged) - accepted - cut, len(all_of) - len(judged))
         rows.append((kind, *map(str, numbers), ", ".join(f"{rule} {number}" for rule, number in rules.most_common())))
     return rows
 
