@@ -7,6 +7,7 @@ when it crashed. So whoever starts a worker on this machine first takes care of 
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -39,21 +40,27 @@ STOP_SECONDS = 15.0
 
 UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
+SETTLED_SECONDS = 5.0
+"""A worker notes a run's process right after it has taken the run; only a run that has been under way for longer can
+be told from one without a process."""
+
+PENDING_SECONDS = 600.0
+"""A worker starts what it has taken within seconds, or minutes where an image has to come first; one that has not by
+then is gone."""
+
 RESUMED = (*UNDER_WAY, StateType.CRASHED)
 """A run with a folder that says it can go on is taken up also where its process still could call it crashed."""
 
 
 async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
-    """End and requeue what dead workers of this machine left behind; call it only while none runs here.
+    """End and requeue what dead workers left behind in a folder; call it only while nobody works for it.
 
-    With `owns_pool` (the embedded stack) every run of the pool that is under way counts, also those that have no
-    folder yet. Returns the flow runs that were touched.
+    With `owns_pool` (the embedded stack, whose workers are all on this machine) runs of the pool that have no folder
+    yet and no process any more count too. Returns the flow runs that were touched.
     """
     folders = RunFolder.claimed(runs_folder)
     async with get_client() as client:
-        under_way = await _under_way(client) if owns_pool else []
-        # What a move holds was taken by no worker; the queue finishes the move itself.
-        flow_runs = {each.id: each for each in under_way if not is_moving(each)}
+        flow_runs = {each.id: each for each in await _lost(client, owns_pool=owns_pool)}
         for folder in folders:
             if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in RESUMED:
                 flow_runs[flow_run.id] = flow_run
@@ -64,6 +71,15 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
             if flow_run is None or flow_run.state is None or flow_run.state.is_final():
                 folder.release()
     return touched
+
+
+async def requeue_lost(client: PrefectClient, *, owns_pool: bool) -> list[FlowRun]:
+    """Requeue runs that a worker took and never started, as it was killed in between; return those.
+
+    Where all workers are on this machine (`owns_pool`), a run that is under way counts whose process is gone as well.
+    """
+    lost = [each for each in await _lost(client, owns_pool=owns_pool) if await _is_still(client, each)]
+    return [before for before in lost if await take_up(client, before)]
 
 
 async def end_owners(folders: Iterable[RunFolder]) -> None:
@@ -101,6 +117,31 @@ async def _under_way(client: PrefectClient) -> list[FlowRun]:
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(UNDER_WAY)))),
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
     )
+
+
+async def _lost(client: PrefectClient, *, owns_pool: bool) -> list[FlowRun]:
+    """Return the pool's runs that are under way in nobody's hands; what a move holds the queue finishes itself."""
+    return [each for each in await _under_way(client) if not is_moving(each) and _is_lost(each, owns_pool=owns_pool)]
+
+
+def _is_lost(flow_run: FlowRun, *, owns_pool: bool) -> bool:
+    if flow_run.state is None:
+        return False
+    age = (datetime.now(UTC) - flow_run.state.timestamp).total_seconds()
+    if owns_pool:
+        return age > SETTLED_SECONDS and not _has_process(flow_run)
+    return age > PENDING_SECONDS and flow_run.state.is_pending()
+
+
+def _has_process(flow_run: FlowRun) -> bool:
+    """Whether the process that a worker of this machine has noted for a run is alive."""
+    pid = flow_run.infrastructure_pid or ""
+    return pid.isdecimal() and psutil.pid_exists(int(pid))
+
+
+async def _is_still(client: PrefectClient, before: FlowRun) -> bool:
+    now = await client.read_flow_run(before.id)
+    return bool(now.state and before.state and now.state.id == before.state.id)
 
 
 async def _read(client: PrefectClient, flow_run_id: str) -> FlowRun | None:

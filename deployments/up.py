@@ -11,7 +11,7 @@ from pathlib import Path
 from httpx import HTTPError
 from prefect.client.orchestration import get_client
 
-from deployments.orphans import end_owners, recover
+from deployments.orphans import end_owners, recover, requeue_lost
 from deployments.retention import clear_daily
 from deployments.setup import set_up_deployments, set_up_pool
 from deployments.stack import Say, Stack, end_process, open_stack
@@ -64,7 +64,8 @@ class WorkerKeeper:
     async def keep(self) -> None:
         """Replace the worker and the server whenever one of them ends, tend the queue and clear up, until cancelled."""
         config, say = self.stack.config, self.stack.say
-        besides = [asyncio.create_task(each) for each in (clear_daily(config, say), tend_queue(config, say))]
+        tending = tend_queue(config, say, owns_pool=self.stack.embedded)
+        besides = [asyncio.create_task(each) for each in (clear_daily(config, say), tending)]
         try:
             await self._replace()
         finally:
@@ -103,8 +104,11 @@ class WorkerKeeper:
             self.stack.say(f"recovered {flow_run.name} ({flow_run.id}), which was {flow_run.state_name}")
 
 
-async def tend_queue(config: OpenHandsConfig, say: Say) -> None:
-    """Lift LOW tasks that waited too long, and finish moves that were broken off, once a minute until cancelled."""
+async def tend_queue(config: OpenHandsConfig, say: Say, *, owns_pool: bool) -> None:
+    """Lift LOW tasks that waited too long, finish moves that were broken off and requeue what a worker took and lost.
+
+    Does so once a minute until cancelled; `owns_pool` as of `requeue_lost`.
+    """
     while True:
         await asyncio.sleep(TEND_SECONDS)
         try:
@@ -112,6 +116,8 @@ async def tend_queue(config: OpenHandsConfig, say: Say) -> None:
                 queue = TaskQueue(client, config.queue_max_size)
                 for flow_run in await queue.finish_moves():
                     say(f"finished moving {flow_run.name} ({flow_run.id})")
+                for flow_run in await requeue_lost(client, owns_pool=owns_pool):
+                    say(f"requeued {flow_run.name} ({flow_run.id}), which was {flow_run.state_name} in nobody's hands")
                 for flow_run in await queue.lift(timedelta(hours=config.lift_after_hours)):
                     say(f"lifted {flow_run.name} to normal, as {flow_run.id}: it waited too long")
         except (HTTPError, OSError, DevtasksError) as error:

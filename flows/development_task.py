@@ -247,11 +247,12 @@ async def _go_on(run: Run, course: Course, answers: tuple[Review, ...]) -> State
     return await _finish(run, course)
 
 
-async def _note(run: Run, course: Course, attempt: Attempt, step: Step | str, why: str) -> None:
+async def _note(run: Run, course: Course, attempt: Attempt, step: Step, why: str) -> None:
     """Write a step into the log, and as an event and a line of the timeline."""
     get_run_logger().info("next step: %s", step.replace("_", " "))
     number = course.assignment.attempt if course.assignment else course.first + len(course.metrics) - 1
-    await course.timeline.add(run.flow_run_id, line_of(number, attempt.model, attempt.failure, step, why))
+    line = line_of(number, attempt, step, why, simulated=run.simulated)
+    await course.timeline.add(run.flow_run_id, line)
 
 
 async def _postpone(

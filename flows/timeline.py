@@ -10,21 +10,25 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.events import emit_event
 
-from devtasks.recovery import FailureKind, Step
+from devtasks.recovery import Attempt, FailureKind, Step
 
 KEY = "timeline"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One step: when it was decided (UTC), after which attempt of which model, for which failure, and why."""
+    """One step: when it was decided (UTC), after which attempt of which model, for which failure, and why.
+
+    `simulated` is whether the model is.
+    """
 
     at: datetime
     attempt: int
     model: str
     failure: FailureKind | None
-    step: str
+    step: Step
     why: str
+    simulated: bool
 
 
 @dataclass
@@ -51,16 +55,16 @@ class Timeline:
             await client.update_artifact(self.artifact, ArtifactUpdate(data=json.dumps(table)))
 
 
-def line_of(attempt: int, model: str, failure: FailureKind | None, step: Step | str, why: str) -> Line:
+def line_of(number: int, attempt: Attempt, step: Step, why: str, *, simulated: bool) -> Line:
     """Return a step that is decided now."""
-    return Line(datetime.now(UTC), attempt, model, failure, str(step), why)
+    return Line(datetime.now(UTC), number, attempt.model, attempt.failure, step, why, simulated)
 
 
 def _cells(line: Line) -> dict[str, str | int]:
     return {
         "time (UTC)": f"{line.at:%Y-%m-%d %H:%M:%S}",
         "attempt": line.attempt,
-        "model": line.model,
+        "model": line.model + (" (simulated)" if line.simulated else ""),
         "failure": line.failure or "",
         "step": line.step.replace("_", " "),
         "why": line.why,

@@ -227,7 +227,7 @@ def test_verdict_diff_and_metrics_are_artifacts_that_say_simulated(accepted: End
     wanted = {"flow_run_id": {"any_": [accepted.flow_run_id]}}
     artifacts = accepted.up.api("POST", "/artifacts/filter", artifacts=wanted).raise_for_status().json()
     by_key = {artifact["key"]: str(artifact["data"]) for artifact in artifacts}
-    assert by_key.keys() == {"verdict", "diff", "metrics", "report"}
+    assert by_key.keys() == {"verdict", "diff", "metrics", "report", "timeline"}
     assert "globex/coder-large:free" in by_key["verdict"]
     assert "+def test_bulk_discount_grows_with_the_amount" in by_key["diff"]
     assert all("simulated" in data for data in by_key.values())
