@@ -70,6 +70,10 @@ bench-execution: $(READY) ## Measure what isolation costs beside a plain SDK scr
 soak-kills: $(READY) ## Kill workers, agents and containers at random over 200 runs, and look what is lost or left; takes an hour
 	@PYTHONPATH=tests/support .venv/bin/python benchmarks/kills.py
 
+.PHONY: soak
+soak: $(READY) ## Run 300 tasks on three workers while models fail and processes are killed; takes an hour
+	@PYTHONPATH=tests/support .venv/bin/python benchmarks/soak.py
+
 .PHONY: bench-validation-speed
 bench-validation-speed: $(READY) ## Measure what a verdict on unit tests costs beside one plain run of them
 	@.venv/bin/python benchmarks/validation_speed.py

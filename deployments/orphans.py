@@ -40,9 +40,9 @@ STOP_SECONDS = 15.0
 
 UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
-SETTLED_SECONDS = 5.0
-"""A worker notes a run's process right after it has taken the run; only a run that has been under way for longer can
-be told from one without a process."""
+SETTLED_SECONDS = 30.0
+"""A worker notes a run's process right after it has taken the run, on a busy machine within seconds; only a run that
+has been under way for longer can be told from one without a process."""
 
 PENDING_SECONDS = 600.0
 """A worker starts what it has taken within seconds, or minutes where an image has to come first; one that has not by
