@@ -7,8 +7,10 @@ It is copied beside the run's reports, because the sandbox need not see this pac
 
 from __future__ import annotations  # the project's interpreter may be an older one
 
+import contextlib
 import importlib
 import importlib.machinery
+import importlib.metadata
 import json
 import os
 import signal
@@ -25,6 +27,9 @@ MEMORY = 1 << 30
 
 TIMES_AS_LONG, AND_SECONDS = 5, 2.0
 """How much longer than without a mutant its tests may take, before they count as in an endless loop."""
+
+AT_THE_END = ("hypothesis",)
+"""What plugins import only at the end of a session."""
 
 _PAUSE = 0.01
 
@@ -140,9 +145,23 @@ def _mutants(job: Job, seconds: float, deadline: float) -> list[int | str | None
 
 
 def _preload() -> None:
-    """Import what pytest would import in every fork anew."""
+    """Import what pytest would import in every fork anew: its own plugins, and those of installed packages.
+
+    It would rewrite the latter's assertions (see plain_packages.py), and warn where they are imported already.
+    """
     for name in getattr(_pytest.config, "default_plugins", ()):
         importlib.import_module(f"_pytest.{name}")
+    if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        return
+
+    def mark_nothing(self: Any, hook: Any, *_: Any, **__: Any) -> None:
+        self.pluginmanager.rewrite_hook = hook
+
+    _pytest.config.Config._mark_plugins_for_rewrite = mark_nothing  # type: ignore[method-assign]
+    installed = [each for found in importlib.metadata.distributions() for each in found.entry_points]
+    for name in (*(each.value.partition(":")[0] for each in installed if each.group == "pytest11"), *AT_THE_END):
+        with contextlib.suppress(Exception):  # pytest says what is wrong with it
+            importlib.import_module(name)
 
 
 def _main(given: str, answer: str) -> None:

@@ -29,6 +29,7 @@ MUTANTS_AT_ONCE = 2
 
 IMPORT_TARGET, MUTATION_RUN, COVERAGE_REPORT = "import_target.py", "mutation_run.py", "coverage_report.py"
 NAME_TESTS, TELL_TESTS_APART, WATCH_TESTS = "name_tests.py", "tell_tests_apart.py", "watch_tests.py"
+PLAIN_PACKAGES = "plain_packages.py"
 """Scripts that are run in the sandbox, and plugins of pytest there."""
 
 _NOTHING_COLLECTED = 5
@@ -96,8 +97,9 @@ class SuiteRunner:
 
     async def collect(self, paths: Sequence[str]) -> Collection:
         """List the tests of these files without running them."""
-        options = ("--collect-only", "-q", *self._pytest_options(self.new_folder()))
-        result = await self._project_python("-m", "pytest", *options, *_arguments(paths))
+        folder = self.new_folder()
+        options = ("--collect-only", "-q", *self._pytest_options(folder))
+        result = await self._project_python("-m", "pytest", *options, *_arguments(paths), imports=folder)
         prefixes = tuple(f"{path}::" for path in paths)
         nodeids = tuple(line for line in result.output.splitlines() if line.startswith(prefixes))
         return Collection(nodeids, self._collection_problem(result, nodeids), tail(result.output))
@@ -244,7 +246,8 @@ class SuiteRunner:
 
     def _pytest_options(self, folder: Path) -> tuple[str, ...]:
         stack = ("-o", f"faulthandler_timeout={self.seconds * _STACK_AT:.2f}")
-        return (f"--basetemp={folder / 'tmp'}", *stack, *self._project_options())
+        plain = ("-p", _copied(PLAIN_PACKAGES, folder).stem)
+        return (*plain, f"--basetemp={folder / 'tmp'}", *stack, *self._project_options())
 
     def _project_options(self) -> tuple[str, ...]:
         overrides = ("--color=no", "-o", "addopts=", "-o", "required_plugins=")
