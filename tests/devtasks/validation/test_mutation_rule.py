@@ -1,9 +1,14 @@
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from devtasks.validation import mutation_run
 from devtasks.validation.mutation_rule import NoticesMistakes
 from devtasks.validation.result import ValidationLevel
 from devtasks.validation.settings import ValidationSettings
@@ -135,3 +140,22 @@ def test_tests_that_cannot_be_run_against_mistakes_earn_nothing(ask):
 
 def test_no_line_no_mistake(ask):
     assert ask("def test_nothing():\n    assert True\n").value == 0
+
+
+def test_plugins_of_installed_packages_are_imported_beforehand_without_a_warning(tmp_path):
+    files = {
+        "price.py": "def tax(total):\n    return total * 2\n",
+        "mutant.py": "def tax(total):\n    return total * 3\n",
+        "test_price.py": "from price import tax\n\n\ndef test_tax():\n    assert tax(1) == 2\n",
+        "pytest.ini": "[pytest]\nfilterwarnings = error\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    tests = ["./test_price.py::test_tax"]
+    job = {"target": str(tmp_path / "price.py"), "folder": str(tmp_path), "options": [], "tests": tests}
+    job |= {"seconds": 60, "jobs": 1, "mutants": [{"source": str(tmp_path / "mutant.py"), "tests": tests}]}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    script = Path(mutation_run.__file__)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, script, "job.json", "answer.json"], cwd=tmp_path, env=environment, check=True)
+    assert json.loads((tmp_path / "answer.json").read_text()) == {"plain": 0, "mutants": [1]}
