@@ -17,7 +17,7 @@ import pytest
 from corpus.kinds import KINDS
 from corpus.modules import MODULES, Module, Release
 from corpus.results import Good, Result
-from corpus.sources import fetch, good, lay_out
+from corpus.sources import fetch, good, lay_out, own_tests
 
 from devtasks.validation.junit import CaseOutcome, parse_junit
 
@@ -307,3 +307,9 @@ def _sdist(folder: Path, files: Mapping[str, str]) -> Release:
             archive.addfile(member, io.BytesIO(text.encode()))
     digest = hashlib.sha256((folder / "my_shop-1.0.tar.gz").read_bytes()).hexdigest()
     return Release("my-shop", "1.0", digest, "tests/test_other.py")
+
+
+def test_tests_that_another_file_defines_are_not_the_results_own():
+    own = "import sys\n\n\ndef test_a():\n    assert 1 + 1 == 2\n\n\n"
+    imported = "if sys.version_info >= (3, 8):\n    from .py38 import test_a  # noqa\n"
+    assert own_tests(f"{own}{imported}from os import path\n") == f"{own}from os import path\n"

@@ -1,5 +1,6 @@
 """Brings a pinned source distribution here, and lays out the project as it was before its module was tested."""
 
+import ast
 import hashlib
 import shutil
 import subprocess
@@ -57,10 +58,20 @@ def lay_out(module: Module, sdist: Path, folder: Path) -> Path:
 def good(module: Module, sdist: Path, root: Path, workspace: Path) -> Good:
     """Return the module's own tests as a good result for the project that was laid out, to be judged there."""
     with tarfile.open(sdist) as archive:
-        tests = {path: _text(archive, f"{module.release.folder}/{path}") for path in module.tests}
+        tests = {path: own_tests(_text(archive, f"{module.release.folder}/{path}")) for path in module.tests}
     kept = [path for path in root.rglob("*.py") if is_test_file(path.name) or path.name == "conftest.py"]
     existing = {path.relative_to(root).as_posix(): path.read_text() for path in sorted(kept)}
     return Good(module.target, (root / module.target).read_text(), tests, existing, str(workspace))
+
+
+def own_tests(text: str) -> str:
+    """Return a test file without the statements that import tests from elsewhere: what is made bad is its own alone."""
+    lines = text.splitlines(keepends=True)
+    for node in reversed(ast.parse(text).body):
+        names = [alias.name for each in ast.walk(node) if isinstance(each, ast.ImportFrom) for alias in each.names]
+        if any(name.startswith("test_") for name in names):
+            del lines[node.lineno - 1 : node.end_lineno]
+    return "".join(lines)
 
 
 def _text(archive: tarfile.TarFile, name: str) -> str:
