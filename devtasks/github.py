@@ -1,7 +1,6 @@
 """GitHub's REST API (version 2022-11-28), as far as a result needs it to become a draft pull request."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -26,11 +25,6 @@ MAX_BODY = 60_000
 """Characters of a pull request's text; GitHub takes 65,536."""
 
 _BACKOFF = wait_exponential_jitter(initial=1, max=10)
-_NAME = r"(?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?/?"
-_REMOTES = (
-    re.compile(rf"(?:https?|ssh)://(?:[^/@]*@)?(?P<host>[\w.-]+)(?::\d+)?/{_NAME}"),
-    re.compile(rf"(?:[\w.-]+@)?(?P<host>[\w.-]+):{_NAME}"),
-)
 _TODO: Mapping[int, str] = {
     401: "give the block a token that is valid",
     403: "give the token the permissions to read and write the repository's contents and pull requests",
@@ -72,12 +66,6 @@ class _Passing(Exception):
     def __init__(self, reason: str, seconds: float | None = None) -> None:
         super().__init__(reason)
         self.seconds = seconds
-
-
-def read_remote(url: str) -> tuple[str, str] | None:
-    """Return the host and `owner/name` that a git remote's URL stands for, None where it has another form."""
-    found = next((match for form in _REMOTES if (match := form.fullmatch(url))), None)
-    return (found["host"].lower(), found["name"]) if found else None
 
 
 def web_url(api_url: str) -> str:

@@ -38,7 +38,8 @@ def push(workspace: Workspace, commit: str, branch: str, url: str, token: Secret
             said = str(error)
             if "unable to access" in said and "returned error: 4" not in said:
                 raise ServiceUnreachable("GitHub", url, said) from None
-            raise GitHubRefused(f"take the branch {branch}", 0, said) from None
+            todo = "see whether the token may write, and whether that branch is there with other content"
+            raise GitHubRefused(f"take the branch {branch}", 0, said, todo) from None
 
 
 def _variables(at: int, key: str, value: str) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -1,12 +1,23 @@
 """What a repository on this machine is called on GitHub."""
 
+import re
 from pathlib import Path
 
 from devtasks.errors import InvalidInput
-from devtasks.github import read_remote
 from devtasks.workspace.git import Git, without_user_info
 
 _FETCH = " (fetch)"
+_NAME = r"(?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?/?"
+_REMOTES = (
+    re.compile(rf"(?:https?|ssh)://(?:[^/@]*@)?(?P<host>[\w.-]+)(?::\d+)?/{_NAME}"),
+    re.compile(rf"(?:[\w.-]+@)?(?P<host>[\w.-]+):{_NAME}"),
+)
+
+
+def read_remote(url: str) -> tuple[str, str] | None:
+    """Return the host and `owner/name` that a git remote's URL stands for, None where it has another form."""
+    found = next((match for form in _REMOTES if (match := form.fullmatch(url))), None)
+    return (found["host"].lower(), found["name"]) if found else None
 
 
 def github_name(repository: Path, host: str | None = None) -> str:

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from services import Fault
 
 from devtasks.errors import DevtasksError, GitHubRefused, ServiceUnreachable
-from devtasks.github import MAX_BODY, TRIES, GitHub, Repository, read_remote, web_url
+from devtasks.github import MAX_BODY, TRIES, GitHub, Repository, web_url
+from devtasks.workspace.remotes import read_remote
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""A GitHub on loopback: the REST endpoints that are used, in GitHub's shapes, and one repository over git's protocol."""
+"""A GitHub on loopback: REST endpoints in GitHub's shapes, and one repository over git's protocol."""
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
-from collections.abc import AsyncGenerator, Callable
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +22,15 @@ TOKEN = "github_pat_11ABCDE_5eCr3tT0kenThatNobodyMaySee"
 
 @dataclass
 class GitHubServer:
-    """`answers` come before the real ones, each once; `seen` is called with each of git's requests."""
+    """`answers` come before the real ones, each once; `refused` is what opening a pull request is answered.
+
+    With `lost` one is opened and the answer is not sent; `seen` is called with each of git's requests.
+    """
 
     bare: Path
     answers: list[httpx.Response | Fault] = field(default_factory=list)
     lost: bool = False
+    refused: httpx.Response | None = None
     push: bool = True
     seen: Callable[[], None] = lambda: None
     origin: str = ""
@@ -48,7 +54,7 @@ class GitHubServer:
             return self.answers.pop(0) if self.answers else self._rest(request)
         return await self._git(request)
 
-    def _rest(self, request: httpx.Request) -> httpx.Response | Fault:
+    def _rest(self, request: httpx.Request) -> httpx.Response | Fault:  # noqa: PLR0911 - one for each endpoint
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return problem(401, "Bad credentials")
         match request.method, request.url.path.removeprefix(f"/api/v3/repos/{NAME}").split("/")[1:]:
@@ -56,8 +62,8 @@ class GitHubServer:
                 return httpx.Response(200, json=repository(push=self.push))
             case "GET", ["commits", sha]:
                 return self._known(sha, 422, f"No commit found for SHA: {sha}")
-            case "GET", ["branches", name]:
-                return self._known(f"refs/heads/{name.replace('%2F', '/')}", 404, "Branch not found")
+            case "GET", ["branches", *parts]:
+                return self._known(f"refs/heads/{'/'.join(parts)}", 404, "Branch not found")
             case "GET", ["pulls"]:
                 head = request.url.params["head"].removeprefix("acme:")
                 return httpx.Response(200, json=[each for each in self.pulls if each["head"]["ref"] == head])
@@ -73,6 +79,8 @@ class GitHubServer:
             return problem(status, words)
 
     def _open(self, wanted: dict[str, Any]) -> httpx.Response | Fault:
+        if self.refused:
+            return self.refused
         if any(each["head"]["ref"] == wanted["head"] for each in self.pulls):
             return problem(422, "Validation Failed", f"A pull request already exists for acme:{wanted['head']}.")
         number = len(self.pulls) + 1
@@ -93,12 +101,17 @@ class GitHubServer:
 
 def repository(*, push: bool = True, **changes: Any) -> dict[str, Any]:
     permissions = {"admin": False, "push": push, "pull": True}
-    return {"id": 1, "full_name": NAME, "default_branch": "main", "archived": False, "permissions": permissions} | changes
+    values = {"id": 1, "full_name": NAME, "default_branch": "main", "archived": False, "permissions": permissions}
+    return values | changes
 
 
 def problem(status: int, words: str, *details: str, **headers: str) -> httpx.Response:
     """Return a refusal in GitHub's shape; `headers` with _ for -."""
-    body: dict[str, Any] = {"message": words, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
+    body: dict[str, Any] = {
+        "message": words,
+        "documentation_url": "https://docs.github.com/rest",
+        "status": str(status),
+    }
     if details:
         body["errors"] = [{"resource": "PullRequest", "code": "custom", "message": each} for each in details]
     return httpx.Response(status, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
@@ -138,3 +151,19 @@ async def github(folder: Path, repository: Path) -> AsyncGenerator[GitHubServer]
         server.origin = address.removesuffix("/api/v1")
         git(repository, "remote", "add", "origin", server.remote)
         yield server
+
+
+@contextlib.contextmanager
+def github_in_background(folder: Path, repository: Path) -> Generator[GitHubServer]:
+    """The same in a thread, for tests that wait for other processes."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    serving = github(folder, repository)
+    try:
+        yield asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(30)
+    finally:
+        asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
