@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from github_server import NAME, TOKEN, GitHubServer, github_in_background, problem
-from harness import Up, example_repository, git, simulating
+from harness import Up, git, simulating
+from small_task import TARGET, small_repository, small_scenario
 
 from deployments.postgres import PROGRAMS
-
-DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
-TASK = {"category": "unit_test", "target_file": "shop/pricing.py", "description": "Test shop/pricing.py."}
-MODEL = "globex/coder-large:free"
-"""The model whose first attempt is accepted."""
 
 
 def make_block(up: Up, server: GitHubServer, name: str) -> None:
@@ -36,9 +32,10 @@ def make_block(up: Up, server: GitHubServer, name: str) -> None:
 
 
 def submit(up: Up, *words: str) -> subprocess.CompletedProcess[str]:
-    pairs = {**TASK, "delivery": "pull_request", "model": MODEL}
-    options = [word for name, value in pairs.items() for word in (f"--{name.replace('_', '-')}", value)]
-    return up.run("devtasks", "submit-task", *options, *words, "--wait", "--json", timeout=240)
+    task = ("--category", "unit_test", "--target-file", TARGET, "--description", "Test it.", "--environment", "none")
+    return up.run(
+        "devtasks", "submit-task", *task, "--delivery", "pull_request", *words, "--wait", "--json", timeout=900
+    )
 
 
 def leaks(up: Up, *folders: Path) -> list[str]:
@@ -58,9 +55,9 @@ def leaks(up: Up, *folders: Path) -> list[str]:
 def test_a_result_becomes_a_draft_pull_request_or_lies_on_its_branch_when_github_refuses(
     up: Up, tmp_path: Path
 ) -> None:
-    repository = example_repository(tmp_path / "shop")
+    repository = small_repository(tmp_path)
     there = ("--repository", str(repository), "--github", "acme")
-    with github_in_background(tmp_path, repository) as server, simulating(up, DEMO) as simulator:
+    with github_in_background(tmp_path, repository) as server, simulating(up, small_scenario(tmp_path)) as simulator:
         unknown = submit(up, *there, "--credentials", simulator.block)
         assert (unknown.returncode, "github: 'acme' is not allowed" in unknown.stderr) == (2, True), unknown.stderr
         make_block(up, server, "acme")
@@ -83,7 +80,7 @@ def test_a_result_becomes_a_draft_pull_request_or_lies_on_its_branch_when_github
 def check_accepted(report: dict[str, Any], server: GitHubServer, repository: Path) -> None:
     assert (report["state"], report["pull_request"]) == ("Accepted", f"{server.origin}/{NAME}/pull/1")
     (pull,) = server.pulls
-    assert (pull["draft"], pull["title"]) == (True, "unit_test shop/pricing.py (simulated)")
+    assert (pull["draft"], pull["title"]) == (True, f"unit_test {TARGET} (simulated)")
     assert (pull["head"]["ref"], pull["base"]["ref"]) == (report["branch"], "main")
     assert "**Accepted (simulated)**" in pull["body"]
     assert git(server.bare, "rev-parse", report["branch"]) == report["commit"]
