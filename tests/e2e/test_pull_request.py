@@ -33,9 +33,8 @@ def make_block(up: Up, server: GitHubServer, name: str) -> None:
 
 def submit(up: Up, *words: str) -> subprocess.CompletedProcess[str]:
     task = ("--category", "unit_test", "--target-file", TARGET, "--description", "Test it.", "--environment", "none")
-    return up.run(
-        "devtasks", "submit-task", *task, "--delivery", "pull_request", *words, "--wait", "--json", timeout=900
-    )
+    options = (*task, "--delivery", "pull_request", *words, "--wait", "--json")
+    return up.run("devtasks", "submit-task", *options, timeout=900)
 
 
 def leaks(up: Up, *folders: Path) -> list[str]:
