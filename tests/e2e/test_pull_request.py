@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 from github_server import NAME, TOKEN, GitHubServer, github_in_background, problem
 from harness import Up, git, simulating
-from small_task import TARGET, small_repository, small_scenario
+from small_task import CALLS, TARGET, small_repository, small_scenario
 
 from deployments.postgres import PROGRAMS
+from devtasks.github import TRIES
 
 
 def make_block(up: Up, server: GitHubServer, name: str) -> None:
@@ -51,7 +53,7 @@ def leaks(up: Up, *folders: Path) -> list[str]:
     return found + [str(path) for path in files if secret.search(path.read_bytes())]
 
 
-def test_a_result_becomes_a_draft_pull_request_or_lies_on_its_branch_when_github_refuses(
+def test_a_result_becomes_a_draft_pull_request_once_github_is_well_or_lies_on_its_branch_when_it_refuses(
     up: Up, tmp_path: Path
 ) -> None:
     repository = small_repository(tmp_path)
@@ -60,16 +62,18 @@ def test_a_result_becomes_a_draft_pull_request_or_lies_on_its_branch_when_github
         unknown = submit(up, *there, "--credentials", simulator.block)
         assert (unknown.returncode, "github: 'acme' is not allowed" in unknown.stderr) == (2, True), unknown.stderr
         make_block(up, server, "acme")
+        server.refused = [httpx.Response(503)] * TRIES
         accepted = submit(up, *there, "--credentials", simulator.block)
         assert accepted.returncode == 0, accepted.stdout + accepted.stderr
         check_accepted(json.loads(accepted.stdout), server, repository)
         calls = len(simulator.requests())
+        assert calls == CALLS, "the result was kept while GitHub was in trouble"
         server.push = False
         refused = submit(up, *there, "--credentials", simulator.block, "--force")
         assert json.loads(refused.stdout)["state"] == "Failed"
         assert "may not be written by the owner of the token" in json.loads(refused.stdout)["reason"]
         assert len(simulator.requests()) == calls, "not one call to a model was made"
-        server.push, server.refused = True, problem(403, "Resource not accessible by personal access token")
+        server.push, server.refused = True, [problem(403, "Resource not accessible by personal access token")]
         undelivered = submit(up, *there, "--credentials", simulator.block, "--force")
         assert undelivered.returncode == 1, undelivered.stdout + undelivered.stderr
         check_undelivered(json.loads(undelivered.stdout), server, repository)
@@ -78,6 +82,7 @@ def test_a_result_becomes_a_draft_pull_request_or_lies_on_its_branch_when_github
 
 def check_accepted(report: dict[str, Any], server: GitHubServer, repository: Path) -> None:
     assert (report["state"], report["pull_request"]) == ("Accepted", f"{server.origin}/{NAME}/pull/1")
+    assert server.posted() == TRIES + 1
     (pull,) = server.pulls
     assert (pull["draft"], pull["title"]) == (True, f"unit_test {TARGET} (simulated)")
     assert (pull["head"]["ref"], pull["base"]["ref"]) == (report["branch"], "main")

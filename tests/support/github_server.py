@@ -22,7 +22,7 @@ TOKEN = "github_pat_11ABCDE_5eCr3tT0kenThatNobodyMaySee"
 
 @dataclass
 class GitHubServer:
-    """`answers` come before the real ones, each once; `refused` is what opening a pull request is answered.
+    """`answers` come before the real ones, each once, as `refused` does where a pull request is opened.
 
     With `lost` one is opened and the answer is not sent; `seen` is called with each of git's requests.
     """
@@ -30,7 +30,7 @@ class GitHubServer:
     bare: Path
     answers: list[httpx.Response | Fault] = field(default_factory=list)
     lost: bool = False
-    refused: httpx.Response | None = None
+    refused: list[httpx.Response] = field(default_factory=list)
     push: bool = True
     seen: Callable[[], None] = lambda: None
     origin: str = ""
@@ -80,7 +80,7 @@ class GitHubServer:
 
     def _open(self, wanted: dict[str, Any]) -> httpx.Response | Fault:
         if self.refused:
-            return self.refused
+            return self.refused.pop(0)
         if any(each["head"]["ref"] == wanted["head"] for each in self.pulls):
             return problem(422, "Validation Failed", f"A pull request already exists for acme:{wanted['head']}.")
         number = len(self.pulls) + 1

@@ -24,6 +24,10 @@ models:
 """
 
 
+CALLS = 2
+"""What the model is asked in one attempt."""
+
+
 def small_repository(folder: Path) -> Path:
     return commit_files(folder / "shop", {TARGET: CODE})
 

@@ -258,7 +258,7 @@ def test_a_push_that_nobody_answers_may_be_tried_later(tmp_path: Path) -> None:
 
 def test_a_refusal_after_the_push_leaves_the_branch(tmp_path: Path) -> None:
     async def work(case: Case) -> None:
-        case.server.refused = problem(403, "Resource not accessible by personal access token")
+        case.server.refused = [problem(403, "Resource not accessible by personal access token")]
         error = await case.open()
         assert isinstance(error, GitHubRefused)
         assert "not accessible" in str(error)
