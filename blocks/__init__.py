@@ -3,7 +3,8 @@
 Registered by the entry point group `prefect.collections`, or with `python -m prefect block register -m blocks`.
 """
 
+from blocks.github import GitHubCredentials
 from blocks.openhands import OpenHandsRuntime
 from blocks.openrouter import OpenRouterCredentials
 
-__all__ = ["OpenHandsRuntime", "OpenRouterCredentials"]
+__all__ = ["GitHubCredentials", "OpenHandsRuntime", "OpenRouterCredentials"]

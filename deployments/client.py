@@ -23,7 +23,7 @@ from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
-from blocks import OpenRouterCredentials
+from blocks import GitHubCredentials, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import InvalidInput, ServiceUnreachable
 from devtasks.openrouter.client import list_models
@@ -31,7 +31,7 @@ from devtasks.openrouter.overlay import Overlay
 from devtasks.openrouter.price import require_known_price
 from devtasks.report import TaskReport
 from devtasks.selection.capability import ModelCapability
-from devtasks.task import DevTask
+from devtasks.task import Delivery, DevTask
 from tasks.deliver_result import REPORT_KEY
 
 FLOW = "development-task"
@@ -66,6 +66,15 @@ async def check_price(task: DevTask, credentials: str) -> None:
                 overlay = Overlay.load(OpenHandsConfig.from_env().models_file)
                 listed = await list_models(block.base_url)
                 require_known_price(task.model, overlay.apply(map(ModelCapability.of, listed.data)))
+
+
+async def check_github(task: DevTask, name: str) -> None:
+    """Raise InvalidInput where a task is to become a pull request, and there is no block of this name."""
+    if task.delivery is Delivery.PULL_REQUEST:
+        try:
+            await GitHubCredentials.aload(name)
+        except ValueError:
+            raise InvalidInput("github", name, "the name of a devtasks GitHub Credentials block") from None
 
 
 async def follow(client: PrefectClient, flow_run_id: UUID) -> AsyncGenerator[Log | FlowRun]:

@@ -96,7 +96,8 @@ def print_report(report: "TaskReport") -> None:
     if report.diff_path and Path(report.diff_path).is_file():
         print_diff(Path(report.diff_path).read_text(errors="replace"))
     patch = "patch" if report.outcome == "accepted" else "last attempt"
-    for label, value in ((patch, report.diff_path), ("branch", report.branch), ("isolation", report.isolation)):
+    places = ((patch, report.diff_path), ("branch", report.branch), ("pull request", report.pull_request))
+    for label, value in (*places, ("isolation", report.isolation)):
         if value:
             out.print(f"{label}: {escape(value)}", soft_wrap=True)
 

@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 
-from blocks import OpenHandsRuntime, OpenRouterCredentials
+from blocks import GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials
 from deployments.prefork.worker import PreforkWorker
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError
@@ -71,7 +71,7 @@ async def has_credentials() -> bool:
 
 async def set_up_blocks(config: OpenHandsConfig) -> None:
     """Register the block types, and make the `default` blocks from the environment where they do not exist yet."""
-    for block in (OpenRouterCredentials, OpenHandsRuntime):
+    for block in (OpenRouterCredentials, OpenHandsRuntime, GitHubCredentials):
         await block.register_type_and_schema()  # pyright: ignore[reportGeneralTypeIssues]
     if config.api_key and not await has_credentials():
         await OpenRouterCredentials(api_key=config.api_key, base_url=config.base_url).asave("default")

@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
-from devtasks import cli_models, cli_queue, cli_runs, cli_validate
+from devtasks import cli_models, cli_queue, cli_runs, cli_spool, cli_validate
 from devtasks.cli_client import open_client
 from devtasks.cli_models import ledger_url
 from devtasks.config import DEMO, STACK, OpenHandsConfig
@@ -35,6 +35,7 @@ INTERRUPTED = 130
 cli_models.register(app)
 cli_queue.register(app)
 cli_runs.register(app)
+cli_spool.register(app)
 cli_validate.register(app)
 
 
@@ -194,7 +195,9 @@ def submit_task(
     priority: Annotated[TaskPriority, Parameter(help="The queue it waits in.")] = TaskPriority.NORMAL,
     complexity: Annotated[Complexity, Parameter(help="How hard it is.")] = Complexity.MODERATE,
     quality_threshold: Annotated[float, Parameter(help="The least score of an accepted result, 0 to 1.")] = 0.7,
-    delivery: Annotated[Delivery, Parameter(help="A patch file, or a commit on a new branch.")] = Delivery.PATCH,
+    delivery: Annotated[
+        Delivery, Parameter(help="A patch file; also a commit on a new branch; also a draft pull request of it.")
+    ] = Delivery.PATCH,
     model: Annotated[str, Parameter(help="A model's id, to use that one alone.")] = "",
     max_cost_usd: Annotated[
         float | None,
@@ -208,6 +211,7 @@ def submit_task(
         float | None, Parameter(help="US dollars that all tasks of the batch may cost together.")
     ] = None,
     credentials: Annotated[str, Parameter(help="Name of an OpenRouter Credentials block.")] = "default",
+    github: Annotated[str, Parameter(help="Name of a devtasks GitHub Credentials block.")] = "default",
     use_docker: Annotated[
         bool, Parameter(negative="", help="Work in a container, also where the runtime block says local.")
     ] = False,
@@ -252,13 +256,20 @@ def submit_task(
     config = OpenHandsConfig.from_env()
 
     async def run() -> "TaskReport":
-        from deployments.client import check_price, read_report
+        from deployments.client import check_github, check_price, read_report
         from deployments.task_queue import TaskQueue
 
         async with open_client() as client:
             await check_price(task, credentials)
+            await check_github(task, github)
+            named = {"github": github} if delivery is Delivery.PULL_REQUEST else {}
             entered = await TaskQueue(client, config.queue_max_size).enqueue(
-                task, force=force, idempotency_key=idempotency_key, credentials=credentials, use_docker=use_docker
+                task,
+                force=force,
+                idempotency_key=idempotency_key,
+                credentials=credentials,
+                use_docker=use_docker,
+                **named,
             )
             if not entered.created:
                 say("this task was submitted before, at the same commit; --force submits it again")

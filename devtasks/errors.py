@@ -7,6 +7,7 @@
      ├── ProjectEnvironmentError  a project's dependencies cannot be installed; mend them, or give a set-up command
      ├── LedgerError            the ledger's database refused or is of another version
      ├── QueueFull              as many tasks wait as may; wait, or cancel some
+     ├── GitHubRefused          GitHub does not do what a delivery needs; do what the message says
      ├── NoModelAvailable       no model meets the task's requirements; relax one of those named
      └── AgentCrashed           the agent's process died or broke the protocol (transient: started anew)
 
@@ -109,6 +110,15 @@ class QueueFull(DevtasksError):
         )
         self.waiting = waiting
         self.max_size = max_size
+
+
+class GitHubRefused(DevtasksError):
+    """GitHub does not do what a delivery needs, and asking again does not help; `status` is HTTP's, 0 for a push."""
+
+    def __init__(self, what: str, status: int, words: str, todo: str | None = None) -> None:
+        how = f" (HTTP {status})" if status else ""
+        super().__init__(f"GitHub refuses to {what}{how}: {words}{f'; {todo}' if todo else ''}")
+        self.status = status
 
 
 class NoModelAvailable(DevtasksError):

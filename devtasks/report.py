@@ -1,6 +1,6 @@
 """The report of a task: one value that the artifacts, the command line and machines read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,14 +12,21 @@ MAX_DIFF = 100_000
 
 
 DELIVERED = frozenset({"accepted", "approved"})
-"""Outcomes whose result was handed over."""
+"""Outcomes whose result was handed over as the task asked."""
+
+_CHANGE: Mapping[str, str] = {
+    **dict.fromkeys(DELIVERED, "Delivered"),
+    "undelivered": "No pull request, but delivered",
+}
+"""By outcome what became of the change that a report shows; of any other, nothing."""
 
 
 class TaskReport(BaseModel):
     """Where a task stands, with every attempt; the stable answer of `demo --json` and `get-status --json`.
 
-    `state` is the Prefect state's name, `outcome` accepted, approved (by a person, not by validation), rejected,
-    failed, cancelled, crashed, unverified (it ended as completed but left no report) or open.
+    `state` is the Prefect state's name, `outcome` accepted, approved (by a person, not by validation), undelivered (one
+    of both, but the pull request is missing), rejected, failed, cancelled, crashed, unverified (it ended as completed
+    but left no report) or open.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +46,7 @@ class TaskReport(BaseModel):
     evidence: str | None = None
     branch: str | None = None
     commit: str | None = None
+    pull_request: str | None = None
 
     @property
     def mark(self) -> str:
@@ -51,17 +59,34 @@ def verdict_markdown(report: TaskReport) -> str:
     lines = [f"# {report.state}{report.mark}: {report.title}", "", report.reason, ""]
     if report.simulated:
         lines += ["> The model's answers were **simulated**; nothing here says anything about a real model.", ""]
-    lines += ["| # | model | outcome | score | calls | tokens | cost | seconds |", "|---|---|---|---|---|---|---|---|"]
-    lines += ["| " + " | ".join(row) + " |" for row in attempt_rows(report.attempts)]
+    lines += _attempt_table(report)
     for attempt in report.attempts:
         lines += ["", f"## Attempt {attempt.attempt}: {attempt.model_requested}", ""]
         lines += [finding_line(finding) for finding in attempt.findings] or ["No findings."]
         lines += _evidence(report, attempt.attempt)
     lines += ["", f"Isolation: {report.isolation}. Base commit: `{report.base_commit}`."]
-    change = report.branch or report.diff_path
-    what = "Delivered" if report.outcome in DELIVERED else "Not delivered; the last attempt's change"
+    change = report.pull_request or report.branch or report.diff_path
+    what = _CHANGE.get(report.outcome, "Not delivered; the last attempt's change")
     lines += [f"{what}: `{change}`."] if change else []
     return "\n".join(lines) + "\n"
+
+
+def pull_request_text(report: TaskReport) -> tuple[str, str]:
+    """Return the title and the text of a report's pull request.
+
+    What the model had a hand in stands in a code block, where GitHub links nobody and closes no issue; paths of this
+    machine are left out.
+    """
+    lines = [f"**{report.state}{report.mark}**: {report.title}", "", report.reason, ""]
+    if report.simulated:
+        lines += ["> The model's answers were **simulated**; nothing here says anything about a real model.", ""]
+    lines += _attempt_table(report)
+    found = [finding_line(finding) for attempt in report.attempts[-1:] for finding in attempt.findings]
+    if found:
+        lines += ["", "What the validation found in the last attempt:", "", *_fenced("\n".join(found), "text")]
+    lines += ["", f"Isolation: {report.isolation}. Base commit: {report.base_commit}. Flow run: {report.flow_run_id};"]
+    lines += [f"`devtasks show {report.flow_run_id}` replays what its agent did."]
+    return f"{report.title}{report.mark}", "\n".join(lines) + "\n"
 
 
 def _evidence(report: TaskReport, attempt: int) -> list[str]:
@@ -77,8 +102,17 @@ def diff_markdown(diff: str, *, simulated: bool) -> str:
     """Return a diff as a Markdown code block, cut at MAX_DIFF characters."""
     cut = f"\n… {len(diff) - MAX_DIFF} characters cut; the patch file holds them" if len(diff) > MAX_DIFF else ""
     head = "Made with a **simulated** model.\n\n" if simulated else ""
-    fence = "`" * max(4, _longest_run(diff) + 1)
-    return f"{head}{fence}diff\n{diff[:MAX_DIFF]}{cut}\n{fence}\n"
+    return head + "\n".join(_fenced(f"{diff[:MAX_DIFF]}{cut}", "diff")) + "\n"
+
+
+def _fenced(text: str, language: str) -> list[str]:
+    fence = "`" * max(4, _longest_run(text) + 1)
+    return [f"{fence}{language}", text, fence]
+
+
+def _attempt_table(report: TaskReport) -> list[str]:
+    head = ["| # | model | outcome | score | calls | tokens | cost | seconds |", "|---|---|---|---|---|---|---|---|"]
+    return head + ["| " + " | ".join(row) + " |" for row in attempt_rows(report.attempts)]
 
 
 def attempt_rows(attempts: Iterable[ExecutionMetrics]) -> list[tuple[str, ...]]:

@@ -33,13 +33,15 @@ class TaskPriority(StrEnum):
 class TaskStatus(StrEnum):
     """Where a task stands; the values from ACCEPTED on are the names of its Prefect states.
 
-    APPROVED is a result that was not accepted by validation, but by a person.
+    APPROVED is a result that was not accepted by validation, but by a person; UNDELIVERED one of either kind that lies
+    on its branch, but without the pull request that was asked for.
     """
 
     PENDING = "Pending"
     RUNNING = "Running"
     ACCEPTED = "Accepted"
     APPROVED = "Approved"
+    UNDELIVERED = "Undelivered"
     REJECTED = "Rejected"
     NEEDS_REVIEW = "NeedsReview"
     AWAITING_QUOTA = "AwaitingQuota"
@@ -58,10 +60,11 @@ class Complexity(StrEnum):
 
 
 class Delivery(StrEnum):
-    """How an accepted result reaches the user: a patch file, or a commit on a new branch."""
+    """How an accepted result reaches the user: a patch file, also a commit on a new branch, also a draft on GitHub."""
 
     PATCH = "patch"
     BRANCH = "branch"
+    PULL_REQUEST = "pull_request"
 
 
 class TaskLimits(BaseModel):

@@ -16,6 +16,7 @@ from devtasks.validation.result import ValidationResult
 from devtasks.workspace import Patch
 from flows.timeline import Timeline
 from tasks import Assignment
+from tasks.deliver_result import Delivered
 from tasks.prepare_workspace import Prepared
 
 
@@ -53,6 +54,7 @@ class Course:
     worked: Worked | None = None
     patch: Patch | None = None
     verdict: ValidationResult | None = None
+    delivered: Delivered | None = None
     reason: str = ""
     deferrals: int = 0
     postponed: tuple[Attempt, ...] = ()

@@ -15,7 +15,14 @@ from prefect.states import Completed, Failed, Scheduled
 from pydantic import Field
 
 from devtasks import workspace
-from devtasks.errors import DevtasksError, InvalidInput, NoModelAvailable, ServiceUnreachable
+from devtasks.errors import (
+    DevtasksError,
+    GitHubRefused,
+    InvalidInput,
+    NoModelAvailable,
+    ServiceUnreachable,
+    WorkspaceError,
+)
 from devtasks.evidence import DIFF
 from devtasks.metrics_collector import ExecutionMetrics
 from devtasks.prompt import hinted, repair_prompt
@@ -38,7 +45,9 @@ from tasks import (
     Assignment,
     AttemptEnd,
     check_price,
+    check_pull_request,
     deliver_result,
+    open_pull_request,
     prepare_workspace,
     publish_report,
     record_metrics,
@@ -49,7 +58,6 @@ from tasks import (
     validate_result,
     write_broken_off,
 )
-from tasks.deliver_result import Delivered
 from tasks.run import Run, open_run
 
 DEFAULTS = TaskLimits()
@@ -101,13 +109,15 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
     max_batch_cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
     credentials: str = "default",
     runtime_block: str = "default",
+    github: str = "default",
     use_docker: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> State[Any]:
     """Run one AI development task in its own copy of the repository; deliver the result only if it validates.
 
     Ends as Accepted (independently validated), Approved (not accepted, but delivered because a person said so),
-    Rejected (no attempt passed) or Failed (it could not be tried, or nobody answered).
+    Undelivered (either of them, but without the pull request that was asked for), Rejected (no attempt passed) or
+    Failed (it could not be tried, or nobody answered).
 
     Args:
         category: The kind of work; decides the prompt and the validation rules.
@@ -126,7 +136,8 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         complexity: How hard the task is.
         quality_threshold: The least score of an accepted result, 0 to 1.
         model: A model's id, to use that one alone; empty lets the selector choose.
-        delivery: patch writes a file and an artifact; branch commits on a new branch as well.
+        delivery: patch writes a file and an artifact; branch commits on a new branch as well; pull_request also pushes
+            that branch to GitHub and opens a draft pull request.
         max_attempts: Attempts, over all models.
         max_seconds: Seconds the agents may work, over all attempts.
         max_llm_calls: Calls to models, over all attempts.
@@ -138,6 +149,7 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         max_batch_cost_usd: US dollars that all tasks of the batch may spend together; empty is no limit.
         credentials: Name of an OpenRouter Credentials block.
         runtime_block: Name of an OpenHands Runtime block.
+        github: Name of a devtasks GitHub Credentials block, for delivery as a pull request.
         use_docker: Work in a container, also where the runtime block says local.
         metadata: Your own labels, kept with the task.
     """
@@ -178,7 +190,7 @@ async def development_task(  # noqa: PLR0917 - each parameter is a field of the 
         task = with_answers(task, answers)
         await asyncio.to_thread(workspace.check_repository, task)
         async with open_run(
-            task, flow_run_id, credentials=credentials, runtime=runtime_block, docker=use_docker
+            task, flow_run_id, credentials=credentials, runtime=runtime_block, github=github, docker=use_docker
         ) as run:
             return await _settle(run, answers)
     except DevtasksError as error:
@@ -191,6 +203,8 @@ async def _settle(run: Run, answers: tuple[Review, ...]) -> State[Any]:
     course = Course.load(run.folder.course)
     try:
         await check_price(run)
+        if not (course and course.step is Step.ACCEPT):
+            await check_pull_request(run)
         if course:
             show_environment(run, course.prepared.environment)
         course = course or await _begin(run)
@@ -203,6 +217,8 @@ async def _settle(run: Run, answers: tuple[Review, ...]) -> State[Any]:
         await _note(run, course, met, step, str(error))
         if step in POSTPONING:
             await _postpone(run, course, met, step, str(error))
+        if course.delivered:
+            return await _end(run, course, TaskStatus.UNDELIVERED, _no_pull_request(error))
         raise
 
 
@@ -283,7 +299,7 @@ async def _postpone(
 async def _ask(run: Run, course: Course) -> NoReturn:
     """Suspend the run with what a person needs to decide what becomes of the task."""
     course.save(run.folder.course)
-    report = _report(run, course, TaskStatus.NEEDS_REVIEW, "open", None)
+    report = _report(run, course, TaskStatus.NEEDS_REVIEW, "open")
     diff = course.patch.text if course.patch else ""
     await publish_report(run, report, diff)
     shown = run.redactor.text(diff_markdown(diff, simulated=report.simulated))
@@ -376,28 +392,40 @@ async def _attempt(run: Run, course: Course, assignment: Assignment, *, resumed:
 async def _finish(run: Run, course: Course) -> State[Any]:
     """Deliver what was accepted, publish the report and return the state that says honestly how the task ended."""
     if not (course.step is Step.ACCEPT and course.patch and course.verdict):
-        return await _end(run, course, TaskStatus.REJECTED, None)
-    delivered = await deliver_result(run, course.prepared.workspace, course.patch, course.verdict)
+        return await _end(run, course, TaskStatus.REJECTED)
     status = TaskStatus.ACCEPTED if course.verdict.passed else TaskStatus.APPROVED
-    return await _end(run, course, status, delivered)
+    place = course.prepared.workspace
+    course.delivered = await deliver_result(run, place, course.patch, course.verdict)
+    if run.github:
+        try:
+            address = await open_pull_request(run, place, _report(run, course, status, status.lower()))
+        except (GitHubRefused, InvalidInput, WorkspaceError) as error:
+            return await _end(run, course, TaskStatus.UNDELIVERED, _no_pull_request(error))
+        course.delivered = replace(course.delivered, pull_request=address)
+    return await _end(run, course, status)
 
 
-async def _end(run: Run, course: Course, status: TaskStatus, delivered: Delivered | None) -> State[Any]:
-    report = _report(run, course, status, status.lower(), delivered)
+def _no_pull_request(error: DevtasksError) -> str:
+    return f"; the pull request is missing, the result is on its branch: {error}"
+
+
+async def _end(run: Run, course: Course, status: TaskStatus, more: str = "") -> State[Any]:
+    """Publish the report, and return the state of this name; `more` comes after the report's own reason."""
+    report = _report(run, course, status, status.lower(), more)
     await publish_report(run, report, course.patch.text if course.patch else "")
-    message = f"{report.reason}{report.mark}"
-    return Completed(name=status, message=message) if delivered else Failed(name=status, message=message)
+    make = Completed if status in (TaskStatus.ACCEPTED, TaskStatus.APPROVED) else Failed
+    return make(name=status, message=f"{report.reason}{report.mark}")
 
 
-def _report(run: Run, course: Course, status: TaskStatus, outcome: str, delivered: Delivered | None) -> TaskReport:
-    last = course.metrics[-1]
+def _report(run: Run, course: Course, status: TaskStatus, outcome: str, more: str = "") -> TaskReport:
+    last, delivered = course.metrics[-1], course.delivered
     return TaskReport(
         task_id=run.task.task_id,
         flow_run_id=run.flow_run_id,
         title=run.task.title,
         state=status,
         outcome=outcome,
-        reason=course.reason or _reason(course.metrics),
+        reason=(course.reason or _reason(course.metrics)) + more,
         simulated=any(each.simulated for each in course.metrics),
         isolation=run.runtime.isolation,
         repository=run.task.repository,
@@ -407,6 +435,7 @@ def _report(run: Run, course: Course, status: TaskStatus, outcome: str, delivere
         evidence=str(run.folder.path),
         branch=delivered.branch if delivered else None,
         commit=delivered.commit if delivered else None,
+        pull_request=delivered.pull_request if delivered else None,
     )
 
 

@@ -5,6 +5,7 @@ A step is one call of the domain plus what only Prefect can do: native retries (
 
 from tasks.check_price import check_price
 from tasks.deliver_result import deliver_result, publish_report
+from tasks.open_pull_request import check_pull_request, open_pull_request
 from tasks.prepare_workspace import prepare_workspace, show_environment
 from tasks.record_metrics import AttemptEnd, record_metrics, write_broken_off
 from tasks.run_openhands import Assignment, restore_calls, run_openhands
@@ -15,7 +16,9 @@ __all__ = [
     "Assignment",
     "AttemptEnd",
     "check_price",
+    "check_pull_request",
     "deliver_result",
+    "open_pull_request",
     "prepare_workspace",
     "publish_report",
     "record_metrics",

@@ -23,16 +23,17 @@ COLUMNS = ("attempt", "model", "outcome", "score", "calls", "tokens", "cost", "s
 
 @dataclass(frozen=True)
 class Delivered:
-    """Where an accepted result went; `branch` and `commit` only with delivery `branch`."""
+    """Where an accepted result went; `branch` and `commit` unless only a patch was asked for."""
 
     patch_path: str
     branch: str | None = None
     commit: str | None = None
+    pull_request: str | None = None
 
 
 @task(name="deliver-result", **RETRIED)
 async def deliver_result(run: Run, workspace: Workspace, patch: Patch, verdict: ValidationResult) -> Delivered:
-    """Write the patch file, and for delivery `branch` commit it on a new branch; no checkout is touched."""
+    """Write the patch file, and unless only that is asked for commit it on a new branch; no checkout is touched."""
     path = git.deliver_patch(patch, run.folder.path / "result.patch")
     if run.task.delivery is Delivery.PATCH:
         get_run_logger().info("delivered: %s", path)

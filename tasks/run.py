@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
 
-from blocks import OpenHandsRuntime, OpenRouterCredentials
+from blocks import GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig, environment_secrets
 from devtasks.errors import InvalidInput
 from devtasks.evidence import About
@@ -25,7 +25,7 @@ from devtasks.quota import AccountLimits, Budgets, Order
 from devtasks.redaction import Redactor
 from devtasks.run_folder import RunFolder
 from devtasks.selection.capability import Endpoint
-from devtasks.task import DevTask, TaskLimits
+from devtasks.task import Delivery, DevTask, TaskLimits
 from tasks.sandbox import Sandbox, choose_sandbox, make_runtime
 
 ANSWER_SECONDS = 5.0
@@ -50,6 +50,7 @@ class Run:
         runtime: Runtime,
         settings: OpenHandsRuntime,
         credentials: OpenRouterCredentials,
+        github: GitHubCredentials | None,
         redactor: Redactor,
     ) -> None:
         self.task = task
@@ -61,6 +62,7 @@ class Run:
         self.runtime = runtime
         self.settings = settings
         self.credentials = credentials
+        self.github = github
         self.redactor = redactor
         self.simulated = False  # until the catalogue or an answer says so
 
@@ -114,23 +116,27 @@ class Services:
 
 @asynccontextmanager
 async def open_run(
-    task: DevTask, flow_run_id: str, *, credentials: str, runtime: str, docker: bool = False
+    task: DevTask, flow_run_id: str, *, credentials: str, runtime: str, github: str = "default", docker: bool = False
 ) -> AsyncGenerator[Run]:
     """Open what a run needs; on leaving, however that happens, nothing of it is left running or half removed.
 
     What it has done so far is kept where its process is being ended and nobody has cancelled it, or where the server is
-    gone: another process goes on there. `credentials` and `runtime` name blocks; `docker` is whether the task asks for
-    a container.
+    gone: another process goes on there. `credentials`, `runtime` and, for a pull request, `github` name blocks;
+    `docker` is whether the task asks for a container.
     """
     config = OpenHandsConfig.from_env()
     keys = await _load(OpenRouterCredentials, "credentials", credentials)
     settings = await _load(OpenHandsRuntime, "runtime", runtime)
+    wanted = task.delivery is Delivery.PULL_REQUEST
+    hub = await _load(GitHubCredentials, "github", github) if wanted else None
     sandbox = await choose_sandbox(docker, settings, config, get_run_logger().warning)
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
     folder, goes_on = RunFolder.claim(config.runs_folder, flow_run_id), False
     try:
         async with Ledger.open(config.ledger_url) as ledger, AsyncExitStack() as stack:
             redactor = Redactor(environment_secrets())
+            if hub:
+                redactor.learn("GitHub token", hub.token.get_secret_value())
             services = Services(
                 stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker, redactor=redactor
             )
@@ -155,6 +161,7 @@ async def open_run(
                 runtime=entered,
                 settings=settings,
                 credentials=keys,
+                github=hub,
                 redactor=redactor,
             )
     except Exception:  # the flow has failed; or the server is gone, and nobody knows
@@ -191,7 +198,9 @@ def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:
     )
 
 
-async def _load[B: (OpenHandsRuntime, OpenRouterCredentials)](block: type[B], field: str, name: str) -> B:
+async def _load[B: (GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials)](
+    block: type[B], field: str, name: str
+) -> B:
     try:
         return await block.aload(name)  # pyright: ignore[reportReturnType]
     except ValueError:

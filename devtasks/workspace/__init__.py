@@ -34,6 +34,8 @@ from devtasks.workspace.checkout import (
 )
 from devtasks.workspace.comparison import Change, ChangeStatus, Patch, diff
 from devtasks.workspace.delivery import DeliveredBranch, Identity, deliver_branch, deliver_patch
+from devtasks.workspace.publication import push
+from devtasks.workspace.remotes import branch_name, github_name
 from devtasks.workspace.source import check_repository
 
 __all__ = [
@@ -44,12 +46,15 @@ __all__ = [
     "Patch",
     "Workspace",
     "apply_patch",
+    "branch_name",
     "check_repository",
     "deliver_branch",
     "deliver_patch",
     "diff",
+    "github_name",
     "list_files",
     "prepare",
+    "push",
     "read_bytes",
     "read_file",
     "remove",

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from devtasks.errors import InvalidInput, WorkspaceError
 from devtasks.task import Delivery, DevTask, TaskCategory
 from devtasks.workspace.git import Git
+from devtasks.workspace.remotes import github_name
 
 _URL = re.compile(r"(?:https|ssh|file)://|[A-Za-z0-9_][\w.-]*@[\w.-]+:")
 _SECRET = re.compile(r"(https://(?=[^/]*@)|(?:ssh|file)://(?=[^/@]*:[^/]*@))[^/]*@")
@@ -52,10 +53,16 @@ def check_repository(task: DevTask) -> str:
     Of a URL only the form is checked, and `base_ref` is returned as it stands: `prepare` checks the rest.
 
     Raises:
-        InvalidInput: no such repository or commit, or a named file is not a regular file of that commit.
+        InvalidInput: no such repository or commit, a named file is not a regular file of that commit, or there is no
+            remote that a pull request could be opened at.
     """
     check_form(task)
-    return task.base_ref if is_url(task.repository) else resolve(task, local_path(task.repository), task.base_ref)
+    if is_url(task.repository):
+        return task.base_ref
+    commit = resolve(task, local_path(task.repository), task.base_ref)
+    if task.delivery is Delivery.PULL_REQUEST:
+        github_name(local_path(task.repository))
+    return commit
 
 
 def check_form(task: DevTask) -> None:
@@ -68,7 +75,7 @@ def check_form(task: DevTask) -> None:
     if _SECRET.match(task.repository):
         without = _SECRET.sub(r"\1…@", task.repository)
         raise InvalidInput("repository", without, "a URL without user or password; git's credential helper has those")
-    if task.delivery is Delivery.BRANCH:
+    if task.delivery is not Delivery.PATCH:
         raise InvalidInput("delivery", str(task.delivery), "patch for a repository given by URL")
 
 

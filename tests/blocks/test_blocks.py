@@ -6,13 +6,13 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
 import blocks
-from blocks import OpenHandsRuntime, OpenRouterCredentials
+from blocks import GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials
 
 KEY = "a-key-to-hide"
 
 
 class TestPrefectsStandard(BlockStandardTestSuite):
-    @pytest.fixture(params=[OpenHandsRuntime, OpenRouterCredentials])
+    @pytest.fixture(params=[GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials])
     def block(self, request: pytest.FixtureRequest) -> type[Block]:
         return request.param
 
@@ -23,7 +23,7 @@ class TestPrefectsStandard(BlockStandardTestSuite):
 
 def test_every_block_is_exported_where_prefect_looks_for_it() -> None:
     found = {value for value in vars(blocks).values() if isinstance(value, type) and issubclass(value, Block)}
-    assert found == {OpenHandsRuntime, OpenRouterCredentials}
+    assert found == {GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials}
 
 
 def test_the_key_is_masked_wherever_the_block_is_shown() -> None:
@@ -38,6 +38,7 @@ def test_prefect_knows_which_field_is_secret() -> None:
     """By this the server encrypts it and the UI shows asterisks."""
     assert OpenRouterCredentials.model_json_schema()["secret_fields"] == ["api_key"]
     assert OpenHandsRuntime.model_json_schema()["secret_fields"] == []
+    assert GitHubCredentials.model_json_schema()["secret_fields"] == ["token"]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,8 @@ def test_prefect_knows_which_field_is_secret() -> None:
         pytest.param(OpenRouterCredentials, {"api_key": ""}, id="empty-key"),
         pytest.param(OpenRouterCredentials, {"api_key": KEY, "base_url": "openrouter.ai"}, id="address-without-scheme"),
         pytest.param(OpenRouterCredentials, {}, id="no-key"),
+        pytest.param(GitHubCredentials, {"token": ""}, id="empty-token"),
+        pytest.param(GitHubCredentials, {"token": KEY, "api_url": "http://ghe.example.com/api"}, id="token-in-clear"),
         pytest.param(OpenHandsRuntime, {"runtime": "cloud"}, id="unknown-runtime"),
         pytest.param(OpenHandsRuntime, {"max_seconds": 0}, id="no-time"),
         pytest.param(OpenHandsRuntime, {"max_llm_calls": 0}, id="no-calls"),

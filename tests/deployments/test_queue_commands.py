@@ -12,7 +12,7 @@ import pytest
 from builders import make_attempt
 from prefect.states import Completed, Failed, Paused, Pending, Running, Scheduled
 from prefect_stack import PrefectStack
-from queues import empty_queue, make_task
+from queues import empty_queue, make_repository, make_task
 
 from deployments.queue_stats import QueueStats, expected_waits, read_stats, tasks_within
 from deployments.stack import Connection
@@ -23,6 +23,7 @@ from devtasks.config import OpenHandsConfig
 from devtasks.ledger import Ledger
 from devtasks.ledger.quota import Arrived
 from devtasks.openrouter.account import fingerprint
+from devtasks.spool import Spool, read_task
 from devtasks.task import TaskPriority
 
 type Command = Callable[..., tuple[int, str, str]]
@@ -228,3 +229,38 @@ def test_stack_lifts_what_waits_too_long_and_survives_a_server_that_is_away(
             return TaskPriority(found.priority)
 
     assert asyncio.run(run()) is TaskPriority.NORMAL
+
+
+def test_what_the_hook_has_kept_is_submitted_once_and_what_can_never_be_is_laid_aside(
+    devtasks: Command, tmp_path: Path
+) -> None:
+    repository = make_repository(tmp_path)
+    spool = Spool.of(repository)
+    good = make_task(repository, priority="low")
+    assert read_task(spool.put(good)) == good
+    assert spool.put(good) == spool.put(good), "the same task is kept once"
+    bad = spool.put(make_task(repository, target_file="gone.py"))
+    (spool.folder / "half.json").write_text('{"category": "unit_')
+    words = ("submit-spooled", "--repository", str(repository), "--json")
+    code, printed, _ = devtasks(*words)
+    by_title = {each["title"]: each for each in json.loads(printed)}
+    assert code == 1
+    assert by_title["unit_test shop.py"]["flow_run_id"]
+    assert "gone.py" in by_title["unit_test gone.py"]["refused"]
+    assert "a file that holds a task as JSON" in by_title["half.json"]["refused"]
+    assert {each.name for each in (spool.folder / "refused").iterdir()} == {bad.name, "half.json"}
+    spool.put(good)
+    assert devtasks(*words)[:2] == (0, json.dumps([by_title["unit_test shop.py"]], indent=2) + "\n")
+    assert devtasks(*words)[:2] == (0, "[]\n")
+
+
+def test_a_full_queue_keeps_what_it_does_not_take(
+    devtasks: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVTASKS_QUEUE_MAX_SIZE", "1")
+    repository = make_repository(tmp_path)
+    spool = Spool.of(repository)
+    for _ in range(2):
+        spool.put(make_task(repository))
+    code, _, said = devtasks("submit-spooled", "--repository", str(repository))
+    assert (code, "the queue is full" in said, len(list(spool.files()))) == (1, True, 1)

@@ -35,7 +35,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     "command",
     [
         *("up", "run-engine", "demo", "setup", "submit-task", "get-status", "metrics", "gc", "show"),
-        *("list", "queue-stats", "cancel", "retry", "set-priority"),
+        *("list", "queue-stats", "cancel", "retry", "set-priority", "submit-spooled"),
     ],
 )
 def test_every_command_explains_itself(
