@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from deployments.doctor.checks import Finding, failed, ok, skipped, warning
 from devtasks.config import OpenHandsConfig
-from devtasks.errors import DevtasksError
+from devtasks.errors import InvalidInput, ServiceUnreachable
 from devtasks.execution import bubblewrap
 from devtasks.execution.docker_engine import check_image
 from devtasks.execution.image import default_image
@@ -64,9 +64,13 @@ async def docker(config: OpenHandsConfig) -> Finding:
     image = default_image()
     try:
         await check_image(image)
-    except DevtasksError as error:
-        return failed(str(error)) if config.use_docker_runtime else warning(f"optional: {error}")
-    return ok(f"the engine answers, and {image} is there")
+    except InvalidInput as error:
+        found = f"{image} should be {error.allowed}"
+    except ServiceUnreachable as error:
+        found = str(error)
+    else:
+        return ok(f"the engine answers, and {image} is there")
+    return failed(found) if config.use_docker_runtime else warning(f"optional: {found}")
 
 
 async def disk(folder: Path) -> Finding:
