@@ -185,7 +185,7 @@ class TaskQueue:
         """Cancel a task that has not ended; raise InvalidInput for any other."""
         flow_run = await self.find(task)
         await cancel(self.client, flow_run)
-        return flow_run
+        return await self.client.read_flow_run(flow_run.id)
 
     async def retry(self, task: str) -> Enqueued:
         """Submit a task anew that ended without an accepted result, at the commit that its base ref names now.
@@ -263,7 +263,7 @@ class TaskQueue:
             raise InvalidInput(
                 "answer", answer.decision, f"what the server takes: {getattr(result.details, 'reason', None)}"
             )
-        return flow_run
+        return await self.client.read_flow_run(flow_run.id)
 
     async def waiting(self, priority: TaskPriority | None = None) -> int:
         """Return how many tasks wait, those that wait for quota among them."""

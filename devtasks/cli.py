@@ -28,8 +28,23 @@ if TYPE_CHECKING:
     from deployments.stack import Stack
     from devtasks.report import TaskReport
 
+
+def _shown(default: object) -> str | None:
+    """Return a default as the help shows it, None for one that says nothing."""
+    return None if default is None or default is False or default == "" else str(default)
+
+
 app = App(
-    name="devtasks", help="AI development tasks as Prefect flows, on OpenRouter's models, independently validated."
+    name="devtasks",
+    help="AI development tasks as Prefect flows, on OpenRouter's models, independently validated.",
+    help_epilogue=(
+        "`devtasks doctor` says what is missing. Exit codes: 0 success, 1 the task or check failed, 2 wrong usage, "
+        "3 a service cannot be reached, 130 ended by Ctrl-C."
+    ),
+    default_parameter=Parameter(show_default=_shown),
+)
+app.register_install_completion_command(
+    help="Install completion for the shell in use: into the user's folders, and a line in the shell's start-up file."
 )
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
 Ready = Annotated[

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 def find_connection() -> "Connection | None":
     """Return how to reach PREFECT_API_URL's server, else the stack that is up, else the active profile's, else None."""
+    config = OpenHandsConfig.from_env()  # before Prefect is loaded: a bad setting is told at once
     from prefect.settings import PREFECT_API_URL
 
     from deployments.stack import Connection, read_connection
 
-    config = OpenHandsConfig.from_env()
     found = None if config.prefect_api_url else read_connection(up_folder(config))
     url = PREFECT_API_URL.value()
     return found or (Connection(url, None) if url else None)
@@ -34,10 +34,10 @@ def up_folder(config: OpenHandsConfig) -> Path:
 @asynccontextmanager
 async def open_client() -> "AsyncGenerator[PrefectClient]":
     """Yield a client of the server that `find_connection` finds; raise ServiceUnreachable where none answers."""
+    connection = find_connection()
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
 
-    connection = find_connection()
     if connection is None:
         reason = "PREFECT_API_URL is not set and no stack is up; start one with `devtasks up`"
         raise ServiceUnreachable("a Prefect server", "(no address)", reason)

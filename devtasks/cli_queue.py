@@ -183,11 +183,13 @@ def set_priority(
 def _ask[T](question: "Callable[[TaskQueue], Awaitable[T]]") -> T | None:
     """Ask the queue of the server that is up; None on Ctrl-C."""
 
+    max_size = OpenHandsConfig.from_env().queue_max_size
+
     async def run() -> T:
         from deployments.task_queue import TaskQueue
 
         async with open_client() as client:
-            return await question(TaskQueue(client, OpenHandsConfig.from_env().queue_max_size))
+            return await question(TaskQueue(client, max_size))
 
     return until_signal(run())
 

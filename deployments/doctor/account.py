@@ -11,7 +11,7 @@ from deployments.doctor.checks import Finding, failed, ok, skipped, warning
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import ServiceUnreachable
 from devtasks.ledger import Ledger
-from devtasks.ledger.address import parse, without_password
+from devtasks.ledger.address import parse
 from devtasks.openrouter.account import KeyInfo, ask_key, day_limit_of, fingerprint
 
 
@@ -88,7 +88,7 @@ async def ledger(url: str) -> Finding:
 
     A SQLite file that is not there yet is not made.
     """
-    shown = without_password(url)
+    shown = parse(url).set(username=None, password=None).render_as_string()
     if _missing_file(url):
         return ok(f"{shown} is not there yet; the first task makes it")
     async with Ledger.open(url):

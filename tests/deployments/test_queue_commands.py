@@ -93,6 +93,23 @@ def test_task_is_submitted_listed_moved_cancelled_and_retried(devtasks: Command,
     assert re.search(rf"{retried.strip()} +high +Scheduled", devtasks("list")[1])
 
 
+def test_every_answer_about_a_task_is_the_same_document(devtasks: Command, repository: Path) -> None:
+    task = devtasks(*submit_words(repository, "Test it for a machine."), "--priority", "low")[1].strip()
+
+    def ask(*words: str) -> dict[str, str]:
+        code, printed, _ = devtasks(*words, "--json")
+        assert code == 0
+        return json.loads(printed)
+
+    moved = ask("set-priority", task, "high")
+    assert (moved["priority"], moved["state_type"], moved["title"]) == ("high", "SCHEDULED", "unit_test shop.py")
+    cancelled = ask("cancel", task)
+    assert (cancelled["flow_run_id"], cancelled["state"]) == (moved["flow_run_id"], "Cancelled")
+    retried = ask("retry", task)
+    assert (retried["priority"], retried["state"]) == ("high", "Scheduled")
+    assert set(retried) == set(moved) == set(cancelled)
+
+
 def test_forced_task_is_another(devtasks: Command, repository: Path) -> None:
     words = submit_words(repository, "Test the price once more.")
     first = devtasks(*words)[1].strip()
