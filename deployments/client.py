@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
     LogFilterTimestamp,
 )
-from prefect.client.schemas.objects import FlowRun, Log, StateType
+from prefect.client.schemas.objects import FlowRun, Log, StateType, WorkerStatus
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound
@@ -139,6 +139,15 @@ async def cancel(client: PrefectClient, flow_run: FlowRun) -> None:
     result = await client.set_flow_run_state(flow_run.id, Cancelling())
     if result.status is SetStateStatus.ABORT:
         raise InvalidInput("task", flow_run.name, f"a task that can be cancelled: {result.details}")
+
+
+async def online_workers(client: PrefectClient, pool: str) -> list[str]:
+    """Return the names of the workers that poll a work pool; none where there is no such pool."""
+    try:
+        known = await client.read_workers_for_work_pool(pool)
+    except ObjectNotFound:
+        return []
+    return [each.name for each in known if each.status is WorkerStatus.ONLINE]
 
 
 async def find_flow_run(client: PrefectClient, name: str) -> FlowRun:

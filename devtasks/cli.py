@@ -43,7 +43,7 @@ app = App(
     ),
     default_parameter=Parameter(show_default=_shown),
 )
-app.register_install_completion_command(
+app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType]
     help="Install completion for the shell in use: into the user's folders, and a line in the shell's start-up file."
 )
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]

@@ -92,7 +92,7 @@ def queue_stats(*, json: Json = False) -> int:
     if json:
         _print_json(asdict(stats))
     else:
-        _print_stats(stats)
+        print_stats(stats)
     return 0
 
 
@@ -207,25 +207,34 @@ def _print_task(flow_run: "FlowRun | None", *, json: bool) -> int:
     return 0
 
 
-def _print_stats(stats: "QueueStats") -> None:
+def print_stats(stats: "QueueStats") -> None:
+    """Print counts and forecasts as a person reads them."""
     table = Table("priority", "waiting", "a new one starts", box=None, pad_edge=False)
     for priority, waiting in stats.waiting.items():
-        seconds = stats.expected_wait_seconds[priority]
-        table.add_row(priority, str(waiting), "?" if seconds is None else f"in about {_duration(seconds)}")
+        table.add_row(priority, str(waiting), _start(stats.expected_wait_seconds[priority]))
     out.print(table)
     out.print(
         f"{stats.running} running, {stats.awaiting_quota} waiting for quota, {stats.needs_review} waiting for a "
         f"person; {sum(stats.waiting.values()) + stats.awaiting_quota} of at most {stats.max_size} wait",
         soft_wrap=True,
     )
+    if not stats.workers:
+        out.print("[yellow]no worker polls the queues, so nothing starts[/]: `devtasks up` or `devtasks run-engine`")
     if stats.quota_limit is None:
         out.print("today's free requests: the service has named no limit")
     else:
-        allowed = "?" if stats.tasks_today is None else f"about {stats.tasks_today}"
+        more = "" if stats.tasks_today is None else f"; enough for about {stats.tasks_today} more tasks"
         out.print(
-            f"today's free requests: {stats.quota_used} of {stats.quota_limit} used; enough for {allowed} more tasks",
+            f"today's free requests: {stats.quota_used} of {stats.quota_limit} used{more}",
             soft_wrap=True,
         )
+
+
+def _start(seconds: float | None) -> str:
+    """Return a forecast in words; nobody knows before a task has ended."""
+    if seconds is None:
+        return "? (no task has ended yet)"
+    return f"in about {_duration(seconds)}" if seconds else "when a worker is free"
 
 
 def _duration(seconds: float) -> str:

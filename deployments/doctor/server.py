@@ -9,12 +9,12 @@ import prefect
 import yaml
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import WorkerStatus
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
+from deployments.client import online_workers
 from deployments.doctor.checks import Finding, failed, ok, warning
 from deployments.setup import POOL, PROJECT, QUEUE_PRIORITIES
 from deployments.stack import Connection
@@ -103,14 +103,8 @@ def _differs(deployed: DeploymentResponse, declared: Mapping[str, Any], flow: Fl
 
 async def worker(client: PrefectClient) -> Finding:
     """Whether a worker polls the pool."""
-    try:
-        known = await client.read_workers_for_work_pool(POOL)
-    except ObjectNotFound:
-        return failed(f"there is no work pool {POOL} to work for")
-    online = [each.name for each in known if each.status is WorkerStatus.ONLINE]
-    if not online:
-        return failed("none polls: tasks wait")
-    return ok(", ".join(online))
+    online = await online_workers(client, POOL)
+    return ok(", ".join(online)) if online else failed("none polls: tasks wait")
 
 
 async def credentials(client: PrefectClient) -> Finding:

@@ -148,7 +148,7 @@ def test_a_task_is_submitted_by_the_form_looked_at_and_answered(up: Up, page: "P
         }
         choices = {"category": "unit_test", "delivery": "branch"}
         flow_run_id = submit(page, up, "from-the-form", choices, texts)
-        wait_for(lambda: state(up, flow_run_id) == "NeedsReview", 240, "a person is asked")
+        wait_for(lambda: state(up, flow_run_id) == "NeedsReview", 600, "a person is asked")
 
         open_run(page, up, flow_run_id)
         page.get_by_role("tab", name="Artifacts").click()
