@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
+from pydantic import ValidationError
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
@@ -70,9 +71,23 @@ def main() -> None:
     except DevtasksError as error:
         err.print(f"[bold red]devtasks:[/] {escape(str(error))}", soft_wrap=True)
         code = error.exit_code
+    except ValidationError as error:
+        code = _refuse_setting(error)
     except (KeyboardInterrupt, asyncio.CancelledError):
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_setting(error: ValidationError) -> int:
+    """Say which of Prefect's settings Prefect could not read; any other error of this kind is a defect, and raised."""
+    if not error.title.endswith("Settings"):
+        raise error
+    first = error.errors(include_url=False)[0]
+    name = "_".join(map(str, (error.title.removesuffix("Settings"), *first["loc"])))
+    err.print(
+        f"[bold red]devtasks:[/] a PREFECT_ variable, {escape(name.upper())}: {escape(first['msg'])}", soft_wrap=True
+    )
+    return InvalidInput.exit_code
 
 
 @app.command
@@ -367,7 +382,10 @@ def stack_folder(config: OpenHandsConfig, name: str) -> Path:
     folder = (config.home / name).expanduser().resolve()
     if config.prefect_api_url is None:
         home = folder / "prefect"
-        home.mkdir(parents=True, exist_ok=True)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput("DEVTASKS_HOME", str(config.home), f"a folder to write in ({error.strerror})") from None
         os.environ["PREFECT_HOME"] = str(home)
     return folder
 
