@@ -130,12 +130,17 @@ def test_bash_completes_commands_options_and_values(typed: tuple[str, ...], offe
     assert set(done.stdout.split()) == offered
 
 
-def test_output_that_nobody_reads_is_no_traceback(tmp_path: Path) -> None:
+def test_output_that_nobody_reads_is_no_traceback() -> None:
+    code = """
+import sys
+from devtasks import cli
+cli.app.command(lambda: print("x" * 100_000), name="long")
+sys.argv = ["devtasks", "long"]
+cli.main()
+"""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "devtasks.cli", "models", "--json"]
-    offline = os.environ | {"OPENHANDS_BASE_URL": "http://127.0.0.1:9/api/v1"}
-    process = subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=offline)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     _, said = process.communicate(timeout=60)
-    assert (process.returncode, "Traceback" in said) == (141, False), said
+    assert (process.returncode, said) == (141, "")
