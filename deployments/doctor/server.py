@@ -96,7 +96,7 @@ def _flow(entrypoint: str) -> Flow[..., Any]:
 def _differs(deployed: DeploymentResponse, declared: Mapping[str, Any], flow: Flow[..., Any]) -> bool:
     place = (deployed.entrypoint, deployed.work_pool_name, deployed.work_queue_name)
     pool = declared["work_pool"]
-    if place != (declared["entrypoint"], pool["name"], pool["work_queue_name"]):
+    if place != (declared["entrypoint"], pool["name"], pool.get("work_queue_name", "default")):
         return True
     return deployed.parameter_openapi_schema != parameter_schema(flow).model_dump_for_openapi()
 
