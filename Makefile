@@ -31,6 +31,10 @@ image: $(READY) ## Build the docker runtime's image, where it is not there yet; 
 test: $(READY) ## Run the tests
 	@.venv/bin/pytest
 
+.PHONY: screenshots
+screenshots: $(READY) ## Take the pictures of docs/ui.md anew, from the browser tests; needs chromium
+	@SCREENSHOTS=$(CURDIR)/docs/images .venv/bin/pytest tests/e2e/test_browser.py
+
 .PHONY: check
 check: $(READY) ## Check format, lint and types
 	@.venv/bin/ruff format --check .

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
     LogFilterTimestamp,
 )
-from prefect.client.schemas.objects import FlowRun, Log, StateType
+from prefect.client.schemas.objects import FlowRun, Log, StateType, WorkerStatus
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound
@@ -82,41 +82,58 @@ async def follow(client: PrefectClient, flow_run_id: UUID) -> AsyncGenerator[Log
 
     The state that ends it comes last, after the log lines that were still under way.
     """
-    logs = LogReader(client, flow_run_id)
-    state_id = None
-    while True:
-        flow_run = await client.read_flow_run(flow_run_id)
-        ended = flow_run.state is not None and flow_run.state.is_final()
-        if flow_run.state_id != state_id and not ended:
-            state_id = flow_run.state_id
-            yield flow_run
-        for log in await logs.new():
-            yield log
-        if ended:
-            break
-        await asyncio.sleep(POLL_SECONDS)
-    for _ in range(LAST_POLLS):
-        await asyncio.sleep(POLL_SECONDS)
-        for log in await logs.new():
-            yield log
-    yield flow_run
+    follower = Follower(flow_run_id)
+    while not follower.done:
+        for item in await follower.look(client):
+            yield item
+        await asyncio.sleep(0 if follower.done else POLL_SECONDS)
+
+
+class Follower:
+    """What is new of one flow run, look by look; what a look that failed would have told, the next one tells."""
+
+    def __init__(self, flow_run_id: UUID) -> None:
+        self.flow_run_id = flow_run_id
+        self.done = False
+        self._logs = LogReader(flow_run_id)
+        self._state_id: UUID | None = None
+        self._ended: FlowRun | None = None
+        self._looks_left = LAST_POLLS
+
+    async def look(self, client: PrefectClient) -> list[Log | FlowRun]:
+        """Return the new log lines, and the flow run where its state has changed; `done` after the last of all."""
+        if self._ended is not None:
+            return await self._look_back(client, self._ended)
+        flow_run = await client.read_flow_run(self.flow_run_id)
+        if flow_run.state is not None and flow_run.state.is_final():
+            self._ended = flow_run
+            return [*await self._logs.new(client)]
+        logs = await self._logs.new(client)
+        changed = [flow_run] if flow_run.state_id != self._state_id else []
+        self._state_id = flow_run.state_id
+        return [*changed, *logs]
+
+    async def _look_back(self, client: PrefectClient, ended: FlowRun) -> list[Log | FlowRun]:
+        logs = await self._logs.new(client)
+        self._looks_left -= 1
+        self.done = not self._looks_left
+        return [*logs, ended] if self.done else [*logs]
 
 
 class LogReader:
     """Reads a flow run's log lines, each once, in the order of their times as far as they arrive so."""
 
-    def __init__(self, client: PrefectClient, flow_run_id: UUID) -> None:
-        self._client = client
+    def __init__(self, flow_run_id: UUID) -> None:
         self._flow_run = LogFilterFlowRunId(any_=[flow_run_id])
         self._seen: set[UUID] = set()
         self._newest: datetime | None = None
 
-    async def new(self) -> list[Log]:
+    async def new(self, client: PrefectClient) -> list[Log]:
         """Return the lines that have arrived since the last call, at most 200."""
         after = {"after_": self._newest - LATE} if self._newest else {}
         timestamp = LogFilterTimestamp.model_validate(after)
         log_filter = LogFilter(flow_run_id=self._flow_run, timestamp=timestamp)
-        logs = await self._client.read_logs(log_filter, sort=LogSort.TIMESTAMP_ASC, limit=200)
+        logs = await client.read_logs(log_filter, sort=LogSort.TIMESTAMP_ASC, limit=200)
         fresh = [log for log in logs if log.id not in self._seen]
         for log in fresh:
             self._seen.add(log.id)
@@ -131,6 +148,15 @@ async def cancel(client: PrefectClient, flow_run: FlowRun) -> None:
     result = await client.set_flow_run_state(flow_run.id, Cancelling())
     if result.status is SetStateStatus.ABORT:
         raise InvalidInput("task", flow_run.name, f"a task that can be cancelled: {result.details}")
+
+
+async def online_workers(client: PrefectClient, pool: str) -> list[str]:
+    """Return the names of the workers that poll a work pool; none where there is no such pool."""
+    try:
+        known = await client.read_workers_for_work_pool(pool)
+    except ObjectNotFound:
+        return []
+    return [each.name for each in known if each.status is WorkerStatus.ONLINE]
 
 
 async def find_flow_run(client: PrefectClient, name: str) -> FlowRun:

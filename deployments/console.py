@@ -75,7 +75,7 @@ async def show_progress(client: "PrefectClient", flow_run: "FlowRun", *, quiet: 
         if isinstance(item, FlowRun):
             flow_run = item
         if not quiet:
-            _print_progress(item)
+            print_progress(item)
     return await read_report(client, flow_run)
 
 
@@ -125,11 +125,13 @@ def print_diff(diff: str) -> None:
         out.print(Text(harmless(line), style=DIFF_STYLES.get(line[:1], "")), soft_wrap=True)
 
 
-def _print_progress(item: "FlowRun | Log") -> None:
+def print_progress(item: "FlowRun | Log", prefix: str = "") -> None:
+    """Print a run's state or a line of its log, unless that is noise; `prefix` tells whose it is."""
     from prefect.client.schemas.objects import FlowRun
 
     if isinstance(item, FlowRun):
-        out.print(f"[bold cyan]{escape(item.state_name or '')}[/] {escape(item.name)}", soft_wrap=True)
+        out.print(f"{prefix}[bold cyan]{escape(item.state_name or '')}[/] {escape(item.name)}", soft_wrap=True)
     elif not item.message.startswith(NOISE):
         style = "red" if item.level >= 40 else "yellow" if item.level >= 30 else "default"
-        out.print(f"  [dim]{item.timestamp:%H:%M:%S}[/] [{style}]{escape(harmless(item.message))}[/]", soft_wrap=True)
+        message = f"[{style}]{escape(harmless(item.message))}[/]"
+        out.print(f"{prefix}  [dim]{item.timestamp:%H:%M:%S}[/] {message}", soft_wrap=True)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blocks import OpenRouterCredentials
+from deployments.client import online_workers
+from deployments.setup import POOL
 from deployments.task_queue import TaskQueue
 from devtasks.config import OpenHandsConfig
 from devtasks.ledger import Ledger
@@ -18,10 +20,12 @@ class QueueStats:
     """Tasks by what they wait for, and forecasts; None where there is nothing yet to forecast from.
 
     `waiting` are those that a worker could start now, by priority; `expected_wait_seconds` is what a task submitted
-    now would wait in each. The quota is that of the account of the credentials block `default`.
+    now would wait in each. `workers` poll the queues; without one nothing starts. The quota is that of the account of
+    the credentials block `default`.
     """
 
     waiting: Mapping[str, int]
+    workers: int
     running: int
     awaiting_quota: int
     needs_review: int
@@ -41,10 +45,12 @@ async def read_stats(queue: TaskQueue, ledger: Ledger, config: OpenHandsConfig) 
     running, awaiting_quota, needs_review, seconds = await asyncio.gather(
         queue.running(), queue.awaiting_quota(), queue.needs_review(), queue.mean_seconds()
     )
+    workers = await online_workers(queue.client, POOL)
     used, limit = await _quota(ledger, config)
     calls = _calls_per_task(MetricsCollector(await ledger.attempts()))
     return QueueStats(
         waiting=waiting,
+        workers=len(workers),
         running=running,
         awaiting_quota=awaiting_quota,
         needs_review=needs_review,

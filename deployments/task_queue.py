@@ -73,12 +73,19 @@ class Enqueued:
 
 @dataclass(frozen=True)
 class QueuedTask:
-    """A task as a list shows it; times in UTC, None for what has not happened."""
+    """A task as a list shows it; times in UTC, None for what has not happened.
+
+    `state` is its name in the UI and `state_type` Prefect's word for its kind, since `state_since`; a task that waits
+    is due at `due_at`.
+    """
 
     flow_run_id: str
     title: str
     priority: str
     state: str
+    state_type: str
+    state_since: datetime | None
+    due_at: datetime | None
     submitted_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -153,13 +160,18 @@ class TaskQueue:
         return await self._follow(await find_flow_run(self.client, task))
 
     async def list(
-        self, *, states: Sequence[str] = (), priority: TaskPriority | None = None, limit: int = 100
+        self,
+        *,
+        states: Sequence[str] = (),
+        types: Sequence[StateType] = (),
+        priority: TaskPriority | None = None,
+        limit: int = 100,
     ) -> Sequence[QueuedTask]:
-        """Return the newest tasks, in these states (names as the UI shows them) and of this priority where given."""
+        """Return the newest tasks, in these states (names as in the UI, types) and of this priority where given."""
         found: list[FlowRun] = []
         while len(found) < limit:
             page = await self._read(
-                _filter(names=states, queue=priority),
+                _filter(names=states, types=types, queue=priority),
                 limit=min(limit - len(found), _PAGE),
                 offset=len(found),
                 sort=FlowRunSort.EXPECTED_START_TIME_DESC,
@@ -167,13 +179,13 @@ class TaskQueue:
             found += page
             if len(page) < _PAGE:
                 break
-        return [_listed(flow_run) for flow_run in found]
+        return [listed(flow_run) for flow_run in found]
 
     async def cancel(self, task: str) -> FlowRun:
         """Cancel a task that has not ended; raise InvalidInput for any other."""
         flow_run = await self.find(task)
         await cancel(self.client, flow_run)
-        return flow_run
+        return await self.client.read_flow_run(flow_run.id)
 
     async def retry(self, task: str) -> Enqueued:
         """Submit a task anew that ended without an accepted result, at the commit that its base ref names now.
@@ -251,7 +263,7 @@ class TaskQueue:
             raise InvalidInput(
                 "answer", answer.decision, f"what the server takes: {getattr(result.details, 'reason', None)}"
             )
-        return flow_run
+        return await self.client.read_flow_run(flow_run.id)
 
     async def waiting(self, priority: TaskPriority | None = None) -> int:
         """Return how many tasks wait, those that wait for quota among them."""
@@ -414,12 +426,17 @@ def _move_key(flow_run: FlowRun) -> str:
     return f"devtasks-move:{flow_run.id}"
 
 
-def _listed(flow_run: FlowRun) -> QueuedTask:
+def listed(flow_run: FlowRun) -> QueuedTask:
+    """Return a flow run as a list shows it."""
+    state = flow_run.state
     return QueuedTask(
         flow_run_id=str(flow_run.id),
         title=flow_run.name,
         priority=priority_of(flow_run),
-        state=flow_run.state.name or "" if flow_run.state else "Pending",
+        state=(state and state.name) or "Pending",
+        state_type=state.type.value if state else StateType.PENDING.value,
+        state_since=state.timestamp if state else flow_run.created,
+        due_at=flow_run.expected_start_time,
         submitted_at=flow_run.created,
         started_at=flow_run.start_time,
         ended_at=flow_run.end_time,

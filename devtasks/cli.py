@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
+from pydantic import ValidationError
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
-from devtasks import cli_models, cli_queue, cli_runs, cli_spool, cli_validate
+from devtasks import cli_doctor, cli_models, cli_queue, cli_runs, cli_spool, cli_validate, cli_watch
 from devtasks.cli_client import open_client
 from devtasks.cli_models import ledger_url
 from devtasks.config import DEMO, STACK, OpenHandsConfig
@@ -25,49 +26,90 @@ from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
 from devtasks.task import Complexity, Delivery, DevTask, EnvironmentChoice, TaskCategory, TaskLimits, TaskPriority
 
 if TYPE_CHECKING:
+    from deployments.stack import Stack
     from devtasks.report import TaskReport
 
+
+def _shown(default: object) -> str | None:
+    """Return a default as the help shows it, None for one that says nothing."""
+    return None if default is None or default is False or default == "" else str(default)
+
+
 app = App(
-    name="devtasks", help="AI development tasks as Prefect flows, on OpenRouter's models, independently validated."
+    name="devtasks",
+    help="AI development tasks as Prefect flows, on OpenRouter's models, independently validated.",
+    help_epilogue=(
+        "`devtasks doctor` says what is missing. Exit codes: 0 success, 1 the task or check failed, 2 wrong usage, "
+        "3 a service cannot be reached, 130 ended by Ctrl-C."
+    ),
+    default_parameter=Parameter(show_default=_shown),
+)
+app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType]
+    help="Install completion for the shell in use: into the user's folders, and a line in the shell's start-up file."
 )
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
-INTERRUPTED = 130
+Ready = Annotated[
+    bool, Parameter(name="--json", negative="", help="Print one line of JSON when tasks can be submitted.")
+]
+INTERRUPTED, CLOSED = 130, 141
+cli_doctor.register(app)
 cli_models.register(app)
 cli_queue.register(app)
 cli_runs.register(app)
 cli_spool.register(app)
 cli_validate.register(app)
+cli_watch.register(app)
 
 
 def main() -> None:
     """Run the command line and exit with its code; a refusal is one line on standard error, never a traceback."""
     try:
         code = app(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has left; nothing is left to be said, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = CLOSED
     except DevtasksError as error:
         err.print(f"[bold red]devtasks:[/] {escape(str(error))}", soft_wrap=True)
         code = error.exit_code
+    except ValidationError as error:
+        code = _refuse_setting(error)
     except (KeyboardInterrupt, asyncio.CancelledError):
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_setting(error: ValidationError) -> int:
+    """Say which of Prefect's settings Prefect could not read; any other error of this kind is a defect, and raised."""
+    if not error.title.endswith("Settings"):
+        raise error
+    first = error.errors(include_url=False)[0]
+    name = "_".join(map(str, (error.title.removesuffix("Settings"), *first["loc"])))
+    err.print(
+        f"[bold red]devtasks:[/] a PREFECT_ variable, {escape(name.upper())}: {escape(first['msg'])}", soft_wrap=True
+    )
+    return InvalidInput.exit_code
 
 
 @app.command
 def up(
     *,
     limit: Annotated[int, Parameter(help="Flow runs at the same time.")] = 2,
+    json: Ready = False,
 ) -> int:
     """Keep the embedded stack running: PostgreSQL, Prefect server, pool, queues, deployments and one worker.
 
     Ends cleanly on Ctrl-C or SIGTERM. With PREFECT_API_URL set, only the worker is started, for that server.
     """
     _from_one("--limit", limit)
-    return _keep_up(OpenHandsConfig.from_env(), limit)
+    return _keep_up(OpenHandsConfig.from_env(), limit, json=json)
 
 
 @app.command
 def run_engine(
     *,
     max_concurrent_tasks: Annotated[int, Parameter(help="Flow runs at the same time.")] = 5,
+    json: Ready = False,
 ) -> int:
     """Keep a worker running for the Prefect server that PREFECT_API_URL names; it is set up where that is missing.
 
@@ -78,7 +120,7 @@ def run_engine(
     if config.prefect_api_url is None:
         reason = "PREFECT_API_URL is not set; `devtasks up` brings a server of its own"
         raise ServiceUnreachable("a Prefect server", "(no address)", reason)
-    return _keep_up(config, max_concurrent_tasks)
+    return _keep_up(config, max_concurrent_tasks, json=json)
 
 
 def _from_one(option: str, limit: int) -> None:
@@ -86,7 +128,7 @@ def _from_one(option: str, limit: int) -> None:
         raise InvalidInput(option, limit, "a whole number from 1")
 
 
-def _keep_up(config: OpenHandsConfig, limit: int) -> int:
+def _keep_up(config: OpenHandsConfig, limit: int, *, json: bool) -> int:
     folder = stack_folder(config, STACK)
 
     async def keep() -> None:
@@ -97,6 +139,8 @@ def _keep_up(config: OpenHandsConfig, limit: int) -> int:
             if not await has_credentials():
                 say("there is no key yet: set OPENROUTER_API_KEY and start again, or make the block in the UI")
             say(f"ready: {engine.stack.connection.ui_url}")
+            if json:
+                _print_ready(engine.stack)
             if engine.stack.embedded:
                 say(f"for the Prefect CLI: source {folder / 'client.env'} (the UI asks for its password)")
             await engine.wait()
@@ -104,6 +148,14 @@ def _keep_up(config: OpenHandsConfig, limit: int) -> int:
     until_signal(keep())
     say("stopped")
     return 0
+
+
+def _print_ready(stack: "Stack") -> None:
+    """Print where the server is; its password only as the name of the file that holds it."""
+    client_env = str(stack.folder / "client.env") if stack.embedded else None
+    document = {"api_url": stack.connection.api_url, "ui_url": stack.connection.ui_url, "client_env": client_env}
+    sys.stdout.write(dumps(document) + "\n")
+    sys.stdout.flush()
 
 
 @app.command
@@ -149,22 +201,28 @@ def demo(
 
 
 @app.command
-def setup() -> int:
+def setup(*, json: Json = False) -> int:
     """Set a Prefect server up for devtasks (pool, queues, blocks, deployments); repeating it changes nothing.
 
     The server is that of PREFECT_API_URL, the stack that is up, or the active Prefect profile's.
     """
 
-    async def run() -> None:
+    async def run() -> str:
         from prefect.settings import get_current_settings
 
         from deployments.setup import set_up
 
-        async with open_client():
+        async with open_client() as client:
             await set_up(OpenHandsConfig.from_env(), os.environ | get_current_settings().to_environment_variables())
+            return str(client.api_url)
 
-    until_signal(run())
-    say("set up: pool devtasks with its queues, blocks, deployments development-task/critical, high, normal, low")
+    server = until_signal(run())
+    if server is None:
+        return INTERRUPTED
+    if json:
+        sys.stdout.write(dumps({"api_url": server, "set_up": True}) + "\n")
+    else:
+        say("set up: pool devtasks with its queues, blocks, deployments development-task/critical, high, normal, low")
     return 0
 
 
@@ -335,7 +393,10 @@ def stack_folder(config: OpenHandsConfig, name: str) -> Path:
     folder = (config.home / name).expanduser().resolve()
     if config.prefect_api_url is None:
         home = folder / "prefect"
-        home.mkdir(parents=True, exist_ok=True)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput("DEVTASKS_HOME", str(config.home), f"a folder to write in ({error.strerror})") from None
         os.environ["PREFECT_HOME"] = str(home)
     return folder
 

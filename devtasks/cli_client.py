@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devtasks.config import STACK, OpenHandsConfig
@@ -10,20 +11,34 @@ from devtasks.errors import ServiceUnreachable
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
+    from deployments.stack import Connection
 
-@asynccontextmanager
-async def open_client() -> "AsyncGenerator[PrefectClient]":
-    """Yield a client of PREFECT_API_URL's server, else of the stack that is up, else of the active profile's."""
-    from httpx import HTTPError
-    from prefect.client.orchestration import get_client
+
+def find_connection() -> "Connection | None":
+    """Return how to reach PREFECT_API_URL's server, else the stack that is up, else the active profile's, else None."""
+    config = OpenHandsConfig.from_env()  # before Prefect is loaded: a bad setting is told at once
     from prefect.settings import PREFECT_API_URL
 
     from deployments.stack import Connection, read_connection
 
-    config = OpenHandsConfig.from_env()
-    found = None if config.prefect_api_url else read_connection((config.home / STACK).expanduser().resolve())
-    connection = found or Connection(PREFECT_API_URL.value() or "", None)
-    if not connection.api_url:
+    found = None if config.prefect_api_url else read_connection(up_folder(config))
+    url = PREFECT_API_URL.value()
+    return found or (Connection(url, None) if url else None)
+
+
+def up_folder(config: OpenHandsConfig) -> Path:
+    """Return the folder of the stack that `devtasks up` keeps."""
+    return (config.home / STACK).expanduser().resolve()
+
+
+@asynccontextmanager
+async def open_client() -> "AsyncGenerator[PrefectClient]":
+    """Yield a client of the server that `find_connection` finds; raise ServiceUnreachable where none answers."""
+    connection = find_connection()
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+
+    if connection is None:
         reason = "PREFECT_API_URL is not set and no stack is up; start one with `devtasks up`"
         raise ServiceUnreachable("a Prefect server", "(no address)", reason)
     try:

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from deployments.console import out, say, until_signal
-from devtasks.config import STACK, OpenHandsConfig
+from devtasks.cli_client import up_folder
+from devtasks.config import OpenHandsConfig
 from devtasks.errors import InvalidInput
 from devtasks.task import Complexity, TaskCategory
 
@@ -32,7 +33,7 @@ def ledger_url(config: OpenHandsConfig) -> str:
     """Return the ledger's URL: DEVTASKS_DATABASE_URL, the one of the stack that is up, or the file under the home."""
     from deployments.stack import read_connection
 
-    connection = read_connection((config.home / STACK).expanduser().resolve())
+    connection = read_connection(up_folder(config))
     return config.database_url or (connection and connection.ledger_url) or config.ledger_url
 
 

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
-from deployments.console import out, until_signal
+from deployments.console import out, say, until_signal
 from devtasks.cli_client import open_client
 from devtasks.cli_models import ledger_url
 from devtasks.config import OpenHandsConfig
@@ -22,6 +22,8 @@ from devtasks.report import TaskReport, verdict_markdown
 from devtasks.task import TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
     from deployments.queue_stats import QueueStats
     from deployments.task_queue import TaskQueue
 
@@ -90,29 +92,26 @@ def queue_stats(*, json: Json = False) -> int:
     if json:
         _print_json(asdict(stats))
     else:
-        _print_stats(stats)
+        print_stats(stats)
     return 0
 
 
-def cancel(task: Task, /) -> int:
+def cancel(task: Task, /, *, json: Json = False) -> int:
     """Cancel a task: its agent and all that it started end within seconds, what it has done so far is not delivered."""
+    cancelled = _ask(lambda queue: queue.cancel(task))
+    if cancelled and not json:
+        say(f"{cancelled.id} is being cancelled")
+        return 0
+    return _print_task(cancelled, json=json)
 
-    async def ask(queue: "TaskQueue") -> str:
-        return str((await queue.cancel(task)).id)
 
-    return INTERRUPTED if _ask(ask) is None else 0
-
-
-def retry(task: Task, /) -> int:
+def retry(task: Task, /, *, json: Json = False) -> int:
     """Submit a task anew that ended without an accepted result, and print the new flow run's id.
 
     Where the same task waits, runs, or was accepted since, that one's id is printed.
     """
-
-    async def ask(queue: "TaskQueue") -> str:
-        return str((await queue.retry(task)).flow_run.id)
-
-    return _print_id(_ask(ask))
+    entered = _ask(lambda queue: queue.retry(task))
+    return _print_task(entered and entered.flow_run, json=json)
 
 
 def review(
@@ -144,7 +143,7 @@ def review(
     async def show(queue: "TaskQueue") -> "TaskReport":
         return await queue.get(task)
 
-    async def answer(queue: "TaskQueue") -> str:
+    async def answer(queue: "TaskQueue") -> "FlowRun":
         from flows.review import Review
 
         try:
@@ -152,10 +151,10 @@ def review(
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise InvalidInput.worded(f"--{first['loc'][0]}", first["input"], first["msg"]) from None
-        return str((await queue.answer(task, form)).id)
+        return await queue.answer(task, form)
 
     if given:
-        return _print_id(_ask(answer))
+        return _print_task(_ask(answer), json=json)
     report = _ask(show)
     if report is None:
         return INTERRUPTED
@@ -168,57 +167,74 @@ def review(
 
 
 def set_priority(
-    task: Task, priority: Annotated[TaskPriority, Parameter(help="The queue it is to wait in.")], /
+    task: Task,
+    priority: Annotated[TaskPriority, Parameter(help="The queue it is to wait in.")],
+    /,
+    *,
+    json: Json = False,
 ) -> int:
     """Have a waiting task wait in another priority's queue, and print its flow run's id there.
 
     The old id leads to the new one. A task that has begun stays where it is, and that is refused.
     """
-
-    async def ask(queue: "TaskQueue") -> str:
-        return str((await queue.move(task, priority)).id)
-
-    return _print_id(_ask(ask))
+    return _print_task(_ask(lambda queue: queue.move(task, priority)), json=json)
 
 
 def _ask[T](question: "Callable[[TaskQueue], Awaitable[T]]") -> T | None:
     """Ask the queue of the server that is up; None on Ctrl-C."""
 
+    max_size = OpenHandsConfig.from_env().queue_max_size
+
     async def run() -> T:
         from deployments.task_queue import TaskQueue
 
         async with open_client() as client:
-            return await question(TaskQueue(client, OpenHandsConfig.from_env().queue_max_size))
+            return await question(TaskQueue(client, max_size))
 
     return until_signal(run())
 
 
-def _print_id(flow_run_id: str | None) -> int:
-    if flow_run_id is None:
+def _print_task(flow_run: "FlowRun | None", *, json: bool) -> int:
+    """Print a task's id, or as JSON what `list` says of it."""
+    from deployments.task_queue import listed
+
+    if flow_run is None:
         return INTERRUPTED
-    out.print(flow_run_id)
+    if json:
+        _print_json(asdict(listed(flow_run)))
+    else:
+        out.print(str(flow_run.id))
     return 0
 
 
-def _print_stats(stats: "QueueStats") -> None:
+def print_stats(stats: "QueueStats") -> None:
+    """Print counts and forecasts as a person reads them."""
     table = Table("priority", "waiting", "a new one starts", box=None, pad_edge=False)
     for priority, waiting in stats.waiting.items():
-        seconds = stats.expected_wait_seconds[priority]
-        table.add_row(priority, str(waiting), "?" if seconds is None else f"in about {_duration(seconds)}")
+        table.add_row(priority, str(waiting), _start(stats.expected_wait_seconds[priority]))
     out.print(table)
     out.print(
         f"{stats.running} running, {stats.awaiting_quota} waiting for quota, {stats.needs_review} waiting for a "
         f"person; {sum(stats.waiting.values()) + stats.awaiting_quota} of at most {stats.max_size} wait",
         soft_wrap=True,
     )
+    if not stats.workers:
+        out.print("[yellow]no worker polls the queues, so nothing starts[/]: `devtasks up` or `devtasks run-engine`")
     if stats.quota_limit is None:
         out.print("today's free requests: the service has named no limit")
     else:
-        allowed = "?" if stats.tasks_today is None else f"about {stats.tasks_today}"
+        more = "" if stats.tasks_today is None else f"; enough for about {stats.tasks_today} more tasks"
         out.print(
-            f"today's free requests: {stats.quota_used} of {stats.quota_limit} used; enough for {allowed} more tasks",
+            f"today's free requests: {stats.quota_used} of {stats.quota_limit} used{more}",
             soft_wrap=True,
         )
+
+
+def _start(seconds: float | None) -> str:
+    """Return a forecast in words; nobody knows before a task has ended."""
+    if seconds is None:
+        return "? (no task has ended yet)"
+    return f"in about {_duration(seconds)}" if seconds else "when a worker is free"
 
 
 def _duration(seconds: float) -> str:

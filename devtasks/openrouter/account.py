@@ -7,7 +7,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from devtasks.ledger import Ledger
-from devtasks.openrouter.client import attribution
+from devtasks.openrouter.client import SIMULATED_HEADER, attribution
 from devtasks.quota import AccountLimits
 
 OPENROUTER_HOST = "openrouter.ai"
@@ -29,12 +29,18 @@ class DailyRequests(BaseModel):
 
 
 class KeyInfo(BaseModel):
-    """What `GET /key` says, as far as the quota needs it; unknown fields are ignored."""
+    """What `GET /key` says, as far as it is needed here; unknown fields are ignored.
+
+    `limit_remaining` is what is left of the key's own limit in US dollars, None where it has none; `simulated` when a
+    simulator gave the answer.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     is_free_tier: bool | None = None
     free_model_daily_requests: DailyRequests | None = None
+    limit_remaining: float | None = None
+    simulated: bool = False
 
 
 class _Answer(BaseModel):
@@ -49,13 +55,23 @@ def fingerprint(base_url: str, key: SecretStr) -> str:
 
 async def read_key(base_url: str, key: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> KeyInfo | None:
     """Return what the service says about the key, None where it says nothing readable; never raises."""
-    headers = attribution() | {"Authorization": f"Bearer {key.get_secret_value()}"}
     try:
-        async with httpx.AsyncClient(headers=headers, timeout=KEY_SECONDS, transport=transport) as client:
-            response = (await client.get(f"{base_url.rstrip('/')}/key")).raise_for_status()
-            return _Answer.model_validate_json(response.content).data
+        return await ask_key(base_url, key, transport)
     except (httpx.HTTPError, httpx.InvalidURL, ValidationError):
         return None
+
+
+async def ask_key(base_url: str, key: SecretStr, transport: httpx.AsyncBaseTransport | None = None) -> KeyInfo:
+    """Return what the service says about the key; a request that costs no quota.
+
+    Raises httpx.HTTPError or httpx.InvalidURL where it refuses or does not answer, ValidationError where it answers
+    something else.
+    """
+    headers = attribution() | {"Authorization": f"Bearer {key.get_secret_value()}"}
+    async with httpx.AsyncClient(headers=headers, timeout=KEY_SECONDS, transport=transport) as client:
+        response = (await client.get(f"{base_url.rstrip('/')}/key")).raise_for_status()
+    info = _Answer.model_validate_json(response.content).data
+    return info.model_copy(update={"simulated": SIMULATED_HEADER in response.headers})
 
 
 class Account:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import make_attempt
@@ -18,7 +19,7 @@ from deployments.queue_stats import QueueStats, expected_waits, read_stats, task
 from deployments.stack import Connection
 from deployments.task_queue import TaskQueue
 from deployments.up import tend_queue
-from devtasks import cli
+from devtasks import cli, cli_queue
 from devtasks.config import OpenHandsConfig
 from devtasks.ledger import Ledger
 from devtasks.ledger.quota import Arrived
@@ -92,6 +93,23 @@ def test_task_is_submitted_listed_moved_cancelled_and_retried(devtasks: Command,
     assert (code, retried.strip() in {task, moved.strip()}) == (0, False)
     assert devtasks("retry", task)[1] == retried
     assert re.search(rf"{retried.strip()} +high +Scheduled", devtasks("list")[1])
+
+
+def test_every_answer_about_a_task_is_the_same_document(devtasks: Command, repository: Path) -> None:
+    task = devtasks(*submit_words(repository, "Test it for a machine."), "--priority", "low")[1].strip()
+
+    def ask(*words: str) -> dict[str, str]:
+        code, printed, _ = devtasks(*words, "--json")
+        assert code == 0
+        return json.loads(printed)
+
+    moved = ask("set-priority", task, "high")
+    assert (moved["priority"], moved["state_type"], moved["title"]) == ("high", "SCHEDULED", "unit_test shop.py")
+    cancelled = ask("cancel", task)
+    assert (cancelled["flow_run_id"], cancelled["state"]) == (moved["flow_run_id"], "Cancelled")
+    retried = ask("retry", task)
+    assert (retried["priority"], retried["state"]) == ("high", "Scheduled")
+    assert set(retried) == set(moved) == set(cancelled)
 
 
 def test_forced_task_is_another(devtasks: Command, repository: Path) -> None:
@@ -173,11 +191,14 @@ def test_stats_of_an_empty_queue_forecast_nothing(devtasks: Command) -> None:
     stats = json.loads(printed)
     assert code == 0
     assert stats["waiting"] == dict.fromkeys(TaskPriority, 0)
+    assert stats["workers"] == 0
     assert (stats["mean_task_seconds"], stats["tasks_today"], stats["max_size"]) == (None, None, 1000)
     assert set(stats["expected_wait_seconds"].values()) == {None}
     code, printed, _ = devtasks("queue-stats")
     assert code == 0
     assert "0 of at most 1000 wait" in printed
+    assert "no worker polls the queues" in printed
+    assert "no task has ended yet" in printed
 
 
 def test_wait_grows_with_all_that_is_served_before() -> None:
@@ -185,6 +206,38 @@ def test_wait_grows_with_all_that_is_served_before() -> None:
     assert expected_waits(waiting, 2, 60.0) == {"critical": 30.0, "high": 30.0, "low": 150.0}
     assert expected_waits(waiting, 0, 60.0) == {"critical": 60.0, "high": 60.0, "low": 300.0}
     assert set(expected_waits(waiting, 2, None).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"workers": 1}, "critical  0        when a worker is free", id="free"),
+        pytest.param({"expected_wait_seconds": dict.fromkeys(TaskPriority, 90.0)}, "in about 2 min", id="minutes"),
+        pytest.param({"expected_wait_seconds": dict.fromkeys(TaskPriority, 9000.0)}, "in about 2.5 h", id="hours"),
+        pytest.param(
+            {"waiting": dict.fromkeys(TaskPriority, 2), "awaiting_quota": 3}, "11 of at most 11 wait", id="full"
+        ),
+        pytest.param({"quota_limit": 50, "quota_used": 20}, "20 of 50 used\n", id="no task yet"),
+        pytest.param({"quota_limit": 50, "quota_used": 50, "tasks_today": 0}, "about 0 more tasks", id="used up"),
+    ],
+)
+def test_stats_are_told_in_words(changes: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    values: dict[str, Any] = {
+        "waiting": dict.fromkeys(TaskPriority, 0),
+        "workers": 0,
+        "running": 0,
+        "awaiting_quota": 0,
+        "needs_review": 0,
+        "max_size": 11,
+        "mean_task_seconds": 60.0,
+        "expected_wait_seconds": dict.fromkeys(TaskPriority, 0.0),
+        "quota_used": 0,
+        "quota_limit": None,
+        "calls_per_task": None,
+        "tasks_today": None,
+    }
+    cli_queue.print_stats(QueueStats(**values | changes))
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

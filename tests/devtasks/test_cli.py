@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,25 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setenv("OPENHANDS_TIMEOUT", "-1")
     assert run(monkeypatch, "up") == 2
     assert "OPENHANDS_TIMEOUT" in capsys.readouterr().err
+
+
+def test_a_home_that_is_no_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DEVTASKS_HOME", str(tmp_path / "file"))
+    assert run(monkeypatch, "up") == 2
+    assert capsys.readouterr().err.startswith("devtasks: DEVTASKS_HOME: ")
+
+
+def test_a_setting_that_prefect_cannot_read_is_named() -> None:
+    # In a process of its own: Prefect reads its settings once.
+    command = [sys.executable, "-m", "devtasks.cli", "list"]
+    variables = os.environ | {"PREFECT_LOGGING_LEVEL": "loud"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=variables)
+    assert done.returncode == 2
+    assert "LOGGING_LEVEL: Input should be 'DEBUG'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["up", "run-engine"])
