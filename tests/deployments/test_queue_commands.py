@@ -271,10 +271,10 @@ def test_stack_lifts_what_waits_too_long_and_survives_a_server_that_is_away(
             queue = TaskQueue(client)
             task = str((await queue.enqueue(make_task(repository, priority="low"))).flow_run.id)
             with Connection("http://127.0.0.1:9/api", None).settings():
-                tending = asyncio.create_task(tend_queue(config, said.append))
+                tending = asyncio.create_task(tend_queue(config, said.append, owns_pool=False))
             await asyncio.wait_for(wait_for("could not be tended"), 60)
             tending.cancel()
-            tending = asyncio.create_task(tend_queue(config, said.append))
+            tending = asyncio.create_task(tend_queue(config, said.append, owns_pool=False))
             await asyncio.wait_for(wait_for("lifted unit_test shop.py to normal"), 60)
             tending.cancel()
             (found,) = await queue.list(states=["Scheduled"])
