@@ -12,6 +12,7 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from blocks import OpenHandsRuntime, OpenRouterCredentials
 from deployments.prefork.worker import PreforkWorker
+from deployments.schedules import keeping_schedules
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError
 from devtasks.task import TaskPriority
@@ -81,7 +82,15 @@ async def set_up_blocks(config: OpenHandsConfig) -> None:
 
 
 async def deploy(environment: Mapping[str, str]) -> None:
-    """Run `prefect deploy --all` over the project's prefect.yaml; raise DeployFailed with its last words."""
+    """Deploy what the project's prefect.yaml declares; raise DeployFailed with the last words of `prefect deploy`.
+
+    What a person has set on a schedule that exists stays.
+    """
+    async with keeping_schedules():
+        await _deploy_all(environment)
+
+
+async def _deploy_all(environment: Mapping[str, str]) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"),
         cwd=PROJECT,
