@@ -19,9 +19,8 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Crashed, Scheduled
 
 from deployments.setup import POOL
 from deployments.task_queue import is_moving
@@ -29,10 +28,7 @@ from devtasks.execution.docker_engine import remove_containers
 from devtasks.execution.local import HOME
 from devtasks.processes import kill_at_home, kill_tree
 from devtasks.run_folder import RunFolder
-from devtasks.task import TaskStatus
-
-MAX_RESTARTS = 3
-"""How often a run that lost its worker is queued again before it counts as crashed."""
+from flows.taking_up import take_up
 
 STOP_SECONDS = 15.0
 """What a flow run's process gets to clean up after a request to end."""
@@ -75,16 +71,6 @@ async def end_owners(folders: Iterable[RunFolder]) -> None:
     await remove_containers(folder.work for folder in folders)
 
 
-async def take_up(client: PrefectClient, before: FlowRun) -> bool:
-    """Give a run that lost its worker its next state, unless it came to an end of its own meanwhile."""
-    now = await client.read_flow_run(before.id)
-    # A process that was asked to end calls its run crashed, which is no end of the task.
-    if now.state and now.state.is_final() and now.state_type is not StateType.CRASHED:
-        return False
-    await client.set_flow_run_state(before.id, _next_state(before), force=True)
-    return True
-
-
 def end_processes(processes: list[psutil.Process]) -> None:
     """Ask each process to end, and after STOP_SECONDS kill those that did not, with all their descendants."""
     for process in processes:
@@ -108,11 +94,3 @@ async def _read(client: PrefectClient, flow_run_id: str) -> FlowRun | None:
         return await client.read_flow_run(UUID(flow_run_id))
     except (ObjectNotFound, ValueError):
         return None
-
-
-def _next_state(flow_run: FlowRun) -> State:
-    if flow_run.state_type is StateType.CANCELLING:
-        return Cancelled(message="Cancelled while its worker was gone.")
-    if flow_run.run_count > MAX_RESTARTS:
-        return Crashed(message=f"Its worker died {flow_run.run_count} times; not queued again.")
-    return Scheduled(name=TaskStatus.AWAITING_RETRY, message="Its worker died; queued again.")

@@ -18,10 +18,10 @@ from prefect.states import Cancelled, Completed, Failed, Pending, Running, Sched
 from prefect_stack import PrefectStack
 from queues import make_task
 
-from deployments.orphans import take_up
 from deployments.task_queue import MOVED, TaskQueue, priority_of
 from devtasks.errors import InvalidInput, QueueFull
 from devtasks.task import DevTask, TaskPriority
+from flows.taking_up import take_up
 
 TASKS = 3
 MAX_SIZE = 2
