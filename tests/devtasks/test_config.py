@@ -108,7 +108,7 @@ def test_an_address_for_notices_that_is_none_is_refused_and_not_shown(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEVTASKS_NOTIFY_URL", value)
-    with pytest.raises(InvalidInput, match="DEVTASKS_NOTIFY_URL: .* expected an address that begins with") as refused:
+    with pytest.raises(InvalidInput, match=r"DEVTASKS_NOTIFY_URL: .* expected an address that begins with") as refused:
         OpenHandsConfig.from_env()
     assert "secret" not in str(refused.value)
 
