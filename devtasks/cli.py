@@ -252,8 +252,9 @@ def submit_task(
     config = OpenHandsConfig.from_env()
 
     async def run() -> "TaskReport":
-        from deployments.client import check_price, read_report
+        from deployments.client import check_price
         from deployments.task_queue import TaskQueue
+        from flows.reports import read_report
 
         async with open_client() as client:
             await check_price(task, credentials)
