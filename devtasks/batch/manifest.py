@@ -1,4 +1,4 @@
-"""Manifests: files that list a batch's tasks, as YAML, JSON, JSON Lines or CSV; every mistake in one is told at once."""
+"""Manifests: files that list a batch's tasks, in YAML, JSON, JSON Lines or CSV; every mistake is told at once."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from devtasks import workspace
 from devtasks.errors import InvalidEntries, InvalidInput
@@ -43,6 +43,16 @@ class Entries:
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: list[Any]
+    defaults: dict[str, Any] = {}
+
+
+_MAPPING = TypeAdapter(dict[str, Any])
+
+
 def read_manifest(path: Path) -> tuple[DevTask, ...]:
     """Return the tasks of a file, read as its name ends; their repositories are relative to the file's folder.
 
@@ -62,7 +72,7 @@ def read_manifest(path: Path) -> tuple[DevTask, ...]:
         raise InvalidInput("manifest", f"{path} of {len(content):,} bytes", f"a file of at most {MAX_BYTES:,} bytes")
     try:
         entries = read(text)
-    except (ValueError, TypeError, yaml.YAMLError, csv.Error, RecursionError) as error:
+    except (ValueError, yaml.YAMLError, csv.Error, RecursionError) as error:
         raise InvalidInput("manifest", str(path), f"a well-formed file: {' '.join(str(error).split())}") from None
     return parse_entries(str(path), entries, path.absolute().parent)
 
@@ -112,12 +122,14 @@ def _unknown(defaults: Mapping[str, Any]) -> list[InvalidInput]:
 
 def _task(entry: Entry, number: int, defaults: Mapping[str, Any], folder: Path) -> DevTask | list[InvalidInput]:
     """Return an entry's task, or what is wrong with it."""
-    if not isinstance(entry.values, dict):
+    try:
+        own = _MAPPING.validate_python(entry.values)
+    except ValidationError:
         return [InvalidInput("entry", entry.values, "a mapping of fields to values")]
-    values: dict[str, Any] = {"task_id": str(number)} | dict(defaults) | entry.values
+    values: dict[str, Any] = {"task_id": str(number)} | dict(defaults) | own
     limits, general = values.get("limits"), defaults.get("limits")
     if isinstance(limits, dict) and isinstance(general, dict):
-        values["limits"] = general | limits
+        values["limits"] = {**general, **limits}
     values["task_id"] = str(values["task_id"])
     if isinstance(repository := values.get("repository"), str) and repository.strip() and not is_url(repository):
         values["repository"] = str((folder / Path(repository.strip()).expanduser()).resolve())
@@ -132,14 +144,14 @@ def _task(entry: Entry, number: int, defaults: Mapping[str, Any], folder: Path) 
 
 def _listed(document: Any) -> Entries:
     """Return the entries of a list, or of a mapping with `tasks` and `defaults`."""
-    defaults: Any = {}
-    if isinstance(document, dict):
-        if unknown := set(document) - {"defaults", "tasks"}:
-            raise ValueError(f"a mapping has `tasks` and may have `defaults`, and no {', '.join(map(str, unknown))}")
-        document, defaults = document.get("tasks"), document.get("defaults") or {}
-    if not isinstance(document, list) or not isinstance(defaults, dict):
-        raise TypeError("a list of entries, or a mapping with the list `tasks` and the mapping `defaults`")
-    return Entries([Entry(f"entry {number}", each) for number, each in enumerate(document, 1)], defaults)
+    try:
+        found = _Document.model_validate({"tasks": document} if isinstance(document, list) else document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        allowed = "a list of entries, or a mapping with the list `tasks` and where wanted the mapping `defaults`"
+        raise ValueError(f"{allowed}; {where}: {first['msg']}") from None
+    return Entries([Entry(f"entry {number}", each) for number, each in enumerate(found.tasks, 1)], found.defaults)
 
 
 def _yaml(text: str) -> Entries:

@@ -1,4 +1,4 @@
-"""Where a batch stands, and what is decided from that: whether a limit is met, how many tasks may come, when to look."""
+"""Where a batch stands, and what is decided from that: limits that are met, how many tasks may come, when to look."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
