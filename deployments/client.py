@@ -100,13 +100,13 @@ class LogReader:
         return fresh
 
 
-async def cancel(client: PrefectClient, flow_run: FlowRun) -> None:
+async def cancel(client: PrefectClient, flow_run: FlowRun, what: str = "task") -> None:
     """Have a run cancelled, as the UI does it; raise InvalidInput where it has ended or the server refuses."""
     if flow_run.state is not None and flow_run.state.is_final():
-        raise InvalidInput("task", flow_run.name, f"a task that has not ended; this one is {flow_run.state.name}")
+        raise InvalidInput(what, flow_run.name, f"a {what} that has not ended; this one is {flow_run.state.name}")
     result = await client.set_flow_run_state(flow_run.id, Cancelling())
     if result.status is SetStateStatus.ABORT:
-        raise InvalidInput("task", flow_run.name, f"a task that can be cancelled: {result.details}")
+        raise InvalidInput(what, flow_run.name, f"a {what} that can be cancelled: {result.details}")
 
 
 async def find_flow_run(client: PrefectClient, name: str) -> FlowRun:
