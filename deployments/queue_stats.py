@@ -41,7 +41,7 @@ async def read_stats(queue: TaskQueue, ledger: Ledger, config: OpenHandsConfig) 
     running, awaiting_quota, needs_review, seconds = await asyncio.gather(
         queue.running(), queue.awaiting_quota(), queue.needs_review(), queue.mean_seconds()
     )
-    used, limit = await _quota(ledger, config)
+    used, limit = await day_quota(ledger, config)
     calls = _calls_per_task(MetricsCollector(await ledger.attempts()))
     return QueueStats(
         waiting=waiting,
@@ -77,7 +77,8 @@ def tasks_within(used: int, limit: int | None, calls_per_task: float | None) -> 
     return int(max(limit - used, 0) / calls_per_task)
 
 
-async def _quota(ledger: Ledger, config: OpenHandsConfig) -> tuple[int, int | None]:
+async def day_quota(ledger: Ledger, config: OpenHandsConfig) -> tuple[int, int | None]:
+    """Return today's free requests of the block `default`, or of the key in the environment: used, and the limit."""
     try:
         block = await OpenRouterCredentials.aload("default")
     except ValueError:

@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
-from devtasks import cli_models, cli_queue, cli_runs, cli_validate
+from devtasks import cli_batch, cli_models, cli_queue, cli_runs, cli_validate
 from devtasks.cli_client import open_client
 from devtasks.cli_models import ledger_url
 from devtasks.config import DEMO, STACK, OpenHandsConfig
@@ -32,6 +32,7 @@ app = App(
 )
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
 INTERRUPTED = 130
+cli_batch.register(app)
 cli_models.register(app)
 cli_queue.register(app)
 cli_runs.register(app)
@@ -252,8 +253,9 @@ def submit_task(
     config = OpenHandsConfig.from_env()
 
     async def run() -> "TaskReport":
-        from deployments.client import check_price, read_report
+        from deployments.client import check_price
         from deployments.task_queue import TaskQueue
+        from flows.reports import read_report
 
         async with open_client() as client:
             await check_price(task, credentials)

@@ -5,7 +5,7 @@ nothing: the run may have given its slot back a moment after its last one, or th
 looks first whether the run still counts as running, and for heartbeats that came since.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from prefect.states import Cancelled, Completed, Crashed, Scheduled
 from pydantic import Field
 
 from devtasks.task import TaskStatus
+from flows.batch_tasks import AWAITING_TASKS
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 
@@ -33,6 +34,11 @@ FIRST_SECONDS = 195
 
 MAX_RESTARTS = 3
 """How often a run that lost its worker is queued again before it counts as crashed."""
+
+QUEUED_AGAIN = "Its worker died; queued again."
+
+GAVE_BACK = (TaskStatus.AWAITING_QUOTA, TaskStatus.AWAITING_RETRY, AWAITING_TASKS)
+"""States of runs that go on later by their own wish; they may have begun any number of times."""
 
 
 @flow(name="take-up-run")
@@ -78,16 +84,28 @@ async def take_up(client: PrefectClient, before: FlowRun) -> bool:
     # A process that was asked to end calls its run crashed, which is no end of the task.
     if now.state and now.state.is_final() and now.state_type is not StateType.CRASHED:
         return False
-    await client.set_flow_run_state(before.id, _next_state(before), force=True)
+    deaths = _deaths(await client.read_flow_run_states(before.id))
+    await client.set_flow_run_state(before.id, _next_state(before, deaths), force=True)
     return True
 
 
-def _next_state(flow_run: FlowRun) -> State:
+def _next_state(flow_run: FlowRun, deaths: int) -> State:
     if flow_run.state_type is StateType.CANCELLING:
         return Cancelled(message="Cancelled while its worker was gone.")
-    if flow_run.run_count > MAX_RESTARTS:
-        return Crashed(message=f"Its worker died {flow_run.run_count} times; not queued again.")
-    return Scheduled(name=TaskStatus.AWAITING_RETRY, message="Its worker died; queued again.")
+    if deaths >= MAX_RESTARTS:
+        return Crashed(message=f"Its worker died {deaths + 1} times; not queued again.")
+    return Scheduled(name=TaskStatus.AWAITING_RETRY, message=QUEUED_AGAIN)
+
+
+def _deaths(states: Iterable[State]) -> int:
+    """Return how often a run was queued again since it last gave its slot back of its own accord."""
+    deaths = 0
+    for state in sorted(states, key=lambda each: each.timestamp):
+        if state.message == QUEUED_AGAIN:
+            deaths += 1
+        elif state.name in GAVE_BACK:
+            deaths = 0
+    return deaths
 
 
 async def _heartbeats(client: PrefectClient, flow_run_id: UUID) -> list[datetime]:
