@@ -7,6 +7,7 @@ when it crashed. So whoever starts a worker on this machine first takes care of 
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 
 from deployments.setup import POOL
@@ -39,6 +40,11 @@ RESUMED = (*UNDER_WAY, StateType.CRASHED)
 """A run with a folder that says it can go on is taken up also where its process still could call it crashed."""
 
 
+ELSEWHERE = timedelta(minutes=2)
+"""A run begins moments before its folder is claimed, and again elsewhere after more than three minutes of silence
+(flows/taking_up.py); what is between is for the clocks of server and machine."""
+
+
 async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
     """End and requeue what dead workers of this machine left behind; call it only while none runs here.
 
@@ -51,7 +57,10 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
         # What a move holds was taken by no worker; the queue finishes the move itself.
         flow_runs = {each.id: each for each in under_way if not is_moving(each)}
         for folder in folders:
-            if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in RESUMED:
+            flow_run = await _read(client, folder.flow_run_id)
+            if flow_run is None or flow_run.state_type not in RESUMED:
+                continue
+            if owns_pool or not begun_elsewhere(flow_run.state, folder):
                 flow_runs[flow_run.id] = flow_run
         await end_owners(folders)
         touched = [before for before in flow_runs.values() if await take_up(client, before)]
@@ -60,6 +69,14 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
             if flow_run is None or flow_run.state is None or flow_run.state.is_final():
                 folder.release()
     return touched
+
+
+def begun_elsewhere(state: State | None, folder: RunFolder) -> bool:
+    """Whether a run was begun on another machine since this one claimed its folder, as one is that lost its worker."""
+    if state is None or state.type is not StateType.RUNNING:
+        return False
+    claimed_at = datetime.fromtimestamp(folder.record.stat().st_mtime, UTC)
+    return state.timestamp - claimed_at > ELSEWHERE
 
 
 async def end_owners(folders: Iterable[RunFolder]) -> None:
