@@ -75,7 +75,10 @@ def begun_elsewhere(state: State | None, folder: RunFolder) -> bool:
     """Whether a run was begun on another machine since this one claimed its folder, as one is that lost its worker."""
     if state is None or state.type is not StateType.RUNNING:
         return False
-    claimed_at = datetime.fromtimestamp(folder.record.stat().st_mtime, UTC)
+    try:
+        claimed_at = datetime.fromtimestamp(folder.record.stat().st_mtime, UTC)
+    except FileNotFoundError:  # it has just been released
+        return False
     return state.timestamp - claimed_at > ELSEWHERE
 
 

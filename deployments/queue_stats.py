@@ -10,6 +10,7 @@ from devtasks.config import OpenHandsConfig
 from devtasks.ledger import Ledger
 from devtasks.metrics_collector import MetricsCollector
 from devtasks.openrouter.account import fingerprint
+from devtasks.quota import tasks_within
 from devtasks.task import TaskPriority
 
 
@@ -68,13 +69,6 @@ def expected_waits(waiting: Mapping[str, int], running: int, mean_seconds: float
         ahead += number
         waits[priority] = None if mean_seconds is None else mean_seconds * ahead / max(running, 1)
     return waits
-
-
-def tasks_within(used: int, limit: int | None, calls_per_task: float | None) -> int | None:
-    """Return how many tasks the rest of a day's requests allows, None where limit or calls are not known."""
-    if limit is None or not calls_per_task:
-        return None
-    return int(max(limit - used, 0) / calls_per_task)
 
 
 async def day_quota(ledger: Ledger, config: OpenHandsConfig) -> tuple[int, int | None]:

@@ -127,7 +127,7 @@ def submit(
         found, source = read_manifest(file), file.stem
     else:
         assert discover
-        from deployments.discovery import Options, discover_tasks
+        from tasks.discovery import Options, discover_tasks
 
         options = Options(threshold, coverage, since, complexity)
         told = say_nothing if json else say
