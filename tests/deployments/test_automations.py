@@ -40,8 +40,14 @@ def connected(server: PrefectStack) -> Generator[PrefectStack]:
             await client.create_deployment(flow_id, TAKE_UP.split("/")[1], entrypoint="flows:none")
 
     asyncio.run(make_take_up())
+
+    async def clear() -> None:
+        async with server.client() as client:
+            await forget(client)
+
     with Connection(server.url, server.auth).settings():
         yield server
+    asyncio.run(clear())
 
 
 @asynccontextmanager
@@ -95,7 +101,6 @@ async def emit(event: str, resource: str, *related: dict[str, str], **payload: A
 def test_a_set_up_makes_one_automation_each_and_repeating_it_changes_nothing(connected: PrefectStack) -> None:
     async def check() -> None:
         async with connected.client() as client:
-            await forget(client)
             await set_up_automations(client, config())
             assert set(await automations(client)) == {SILENT}
 
@@ -138,7 +143,6 @@ def test_a_block_that_tells_nobody_is_refused(connected: PrefectStack) -> None:
 def test_what_a_task_comes_to_and_a_batch_reach_the_webhook(connected: PrefectStack) -> None:
     async def check() -> None:
         async with connected.client() as client, notified() as (received, address):
-            await forget(client)
             told = config(DEVTASKS_NOTIFY_URL=address)
             await set_up_blocks(told)
             await set_up_automations(client, told)
@@ -176,7 +180,6 @@ def test_what_a_task_comes_to_and_a_batch_reach_the_webhook(connected: PrefectSt
             assert finished["batch"] == payload
             assert "accepted: 3" in finished["text"]
             assert finished["flow_run_id"] == str(batch.id)
-            await forget(client)
 
     asyncio.run(check())
 
@@ -184,7 +187,6 @@ def test_what_a_task_comes_to_and_a_batch_reach_the_webhook(connected: PrefectSt
 def test_a_silent_run_is_looked_at_and_one_that_waits_is_not(connected: PrefectStack) -> None:
     async def check() -> None:
         async with connected.client() as client:
-            await forget(client)
             await set_up_automations(client, config(), SOON)
             silent, waits = await run_in(client, Running()), await run_in(client, Running())
             tag = {"prefect.resource.id": "prefect.tag.devtasks", "prefect.resource.role": "tag"}
@@ -199,6 +201,5 @@ def test_a_silent_run_is_looked_at_and_one_that_waits_is_not(connected: PrefectS
 
             await until(looked_at, "somebody looks at the silent run")
             assert await looked_at() == [str(silent.id)]
-            await forget(client)
 
     asyncio.run(check())
