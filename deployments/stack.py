@@ -30,12 +30,14 @@ from devtasks import removal
 from devtasks.config import NOTIFY_URL, OpenHandsConfig
 from devtasks.errors import DevtasksError, ServiceUnreachable
 from devtasks.processes import kill_tree
-from flows.taking_up import HEARTBEAT_SECONDS
 
 SERVER_SECONDS = 180.0
 """The first start migrates a fresh database; on two slow cores 10 s were measured, 32 s without compiled bytecode."""
 
 STOP_SECONDS = 20.0
+
+HEARTBEAT_SECONDS = 30
+"""Between two heartbeats of a run, the least that Prefect allows; deployments/automations.py waits for them."""
 
 TEMPORARY = "tmp"
 """The folder of a stack for the temporary files of its worker and runs."""

@@ -23,9 +23,6 @@ from flows.batch_tasks import AWAITING_TASKS
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 
-HEARTBEAT_SECONDS = 30
-"""Between two heartbeats of a run, the least that Prefect allows; PREFECT_FLOWS_HEARTBEAT_FREQUENCY of the worker."""
-
 MISSED = 4
 """Heartbeats that have to be missing until a run counts as lost."""
 
