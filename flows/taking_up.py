@@ -7,7 +7,7 @@ looks first whether the run still counts as running, and for heartbeats that cam
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger
@@ -16,7 +16,6 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Scheduled
-from pydantic import Field
 
 from devtasks.task import TaskStatus
 from flows.batch_tasks import AWAITING_TASKS
@@ -39,21 +38,18 @@ GAVE_BACK = (TaskStatus.AWAITING_QUOTA, TaskStatus.AWAITING_RETRY, AWAITING_TASK
 
 
 @flow(name="take-up-run")
-async def take_up_run(
-    run: Annotated[str, Field(pattern=r"^[0-9a-fA-F-]{36}$")], missed: Annotated[int, Field(ge=1)] = MISSED
-) -> State[Any]:
+async def take_up_run(run: UUID) -> State[Any]:
     """Queue a run again whose heartbeats stay away, up to three times; leave one alone that lives, waits or has ended.
 
     Args:
         run: The flow run's id.
-        missed: Heartbeats that have to be missing.
     """
     async with get_client() as client:
         try:
-            silent = await client.read_flow_run(UUID(run))
+            silent = await client.read_flow_run(run)
         except ObjectNotFound:
             return Completed(message=f"There is no flow run {run} any more.")
-        reason = why_left(silent.state, await _heartbeats(client, silent.id), datetime.now(UTC), missed)
+        reason = why_left(silent.state, await _heartbeats(client, run), datetime.now(UTC))
         if reason is None and await take_up(client, silent):
             silent = await client.read_flow_run(silent.id)
             reason = f"its heartbeats stayed away; it is {silent.state_name} now"
@@ -62,7 +58,7 @@ async def take_up_run(
     return Completed(message=message)
 
 
-def why_left(state: State | None, heartbeats: Sequence[datetime], now: datetime, missed: int) -> str | None:
+def why_left(state: State | None, heartbeats: Sequence[datetime], now: datetime) -> str | None:
     """Return why a run is not lost, None where it is; `heartbeats` are its last two, the newest first.
 
     They come at the pace at which they came since the run began, or went on.
@@ -70,7 +66,7 @@ def why_left(state: State | None, heartbeats: Sequence[datetime], now: datetime,
     if state is None or state.type not in (StateType.RUNNING, StateType.CANCELLING):
         return f"it is {state.name if state else 'Pending'}, and needs no process"
     since = [each for each in heartbeats if each >= state.timestamp or state.type is StateType.CANCELLING]
-    patience = (since[0] - since[1]) * missed if len(since) > 1 else timedelta(seconds=FIRST_SECONDS)
+    patience = (since[0] - since[1]) * MISSED if len(since) > 1 else timedelta(seconds=FIRST_SECONDS)
     quiet = now - (since[0] if since else state.timestamp)
     return f"its last heartbeat was {quiet.total_seconds():.0f} s ago" if quiet < patience else None
 

@@ -126,10 +126,10 @@ def test_a_run_that_began_just_now_or_is_gone_is_not_taken_up(connected: Prefect
     async def check() -> None:
         async with connected.client() as client:
             lives = await running(client)
-            state: State[Any] = await take_up_run(str(lives.id), return_state=True)
+            state: State[Any] = await take_up_run(lives.id, return_state=True)
             assert "its last heartbeat was" in (state.message or "")
             assert (await client.read_flow_run(lives.id)).state_name == "Running"
-            gone: State[Any] = await take_up_run(str(uuid4()), return_state=True)
+            gone: State[Any] = await take_up_run(uuid4(), return_state=True)
             assert gone.is_completed()
 
     asyncio.run(check())
@@ -144,7 +144,7 @@ def test_a_lost_run_is_queued_again_up_to_three_times(connected: PrefectStack, m
             states: list[str | None] = []
             for _ in range(4):
                 await client.set_flow_run_state(lost.id, Running(), force=True)
-                await take_up_run(str(lost.id), return_state=True)
+                await take_up_run(lost.id, return_state=True)
                 states.append((await client.read_flow_run(lost.id)).state_name)
             assert states == ["AwaitingRetry"] * 3 + ["Crashed"]
 

@@ -5,7 +5,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed, Paused, Scheduled
 
 from devtasks.task import TaskStatus
-from flows.taking_up import MISSED, why_left
+from flows.taking_up import why_left
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def ago(*seconds: float) -> list[datetime]:
     ids=lambda state: state.name if state else "none",
 )
 def test_a_run_that_waits_or_has_ended_is_never_lost_however_long_it_is_silent(state: State | None) -> None:
-    assert why_left(state, ago(86_400, 86_430), NOW, MISSED)
+    assert why_left(state, ago(86_400, 86_430), NOW)
 
 
 @pytest.mark.parametrize("kind", [StateType.RUNNING, StateType.CANCELLING])
@@ -48,15 +48,15 @@ def test_a_run_is_lost_once_enough_heartbeats_are_missing(
     kind: StateType, heartbeats: list[datetime], lost: bool
 ) -> None:
     state = State(type=kind, timestamp=NOW - timedelta(hours=1))
-    assert (why_left(state, heartbeats, NOW, MISSED) is None) is lost
+    assert (why_left(state, heartbeats, NOW) is None) is lost
 
 
 def test_the_pace_before_a_run_gave_its_slot_back_does_not_count() -> None:
     went_on = State(type=StateType.RUNNING, timestamp=NOW - timedelta(seconds=201))
-    assert why_left(went_on, ago(200, 20_000), NOW, MISSED) is None
+    assert why_left(went_on, ago(200, 20_000), NOW) is None
 
 
 @pytest.mark.parametrize(("seconds", "lost"), [(190, False), (200, True)])
 def test_a_run_that_never_sent_one_is_waited_for_from_its_beginning(seconds: int, lost: bool) -> None:
     began = State(type=StateType.RUNNING, timestamp=NOW - timedelta(seconds=seconds))
-    assert (why_left(began, [], NOW, MISSED) is None) is lost
+    assert (why_left(began, [], NOW) is None) is lost
