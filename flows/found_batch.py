@@ -103,28 +103,29 @@ def choose(
 
 
 async def _choose(wanted: Wanted) -> Chosen:
-    found, report = list[DevTask](), list[str]()
+    found, report, refused = list[DevTask](), list[str](), list[str]()
     for repository in wanted.repositories:
         try:
             tasks = await _discover(wanted, repository)
         except DevtasksError as error:
             get_run_logger().error("%s: %s", repository, error)
-            report.append(f"{repository}: {error}")
+            refused.append(f"{repository}: {error}")
         else:
             report.append(f"{repository}: {len(tasks)} found")
             found += tasks
-    if not found and any(" found" not in line for line in report):
-        raise InvalidInput("repositories", "; ".join(report), "repositories in which tasks can be looked for")
+    if len(refused) == len(wanted.repositories):
+        raise InvalidInput("repositories", "; ".join(refused), "repositories in which tasks can be looked for")
     config = OpenHandsConfig.from_env()
     async with Ledger.open(config.ledger_url) as ledger:
         rows = [row for row in await ledger.attempts(include_simulated=False) if row.category == wanted.category]
         use = await ledger.day_use(await _account(wanted.credentials))
     chosen, why = choose(found, rows, use.used, use.limit, wanted.limits.tasks)
     numbered = tuple(_bounded(task, str(number), wanted) for number, task in enumerate(chosen, 1))
-    text = "\n".join([f"# {wanted.kind}", "", *(f"- {line}" for line in (*report, why)), ""])
+    lines = (*report, *refused, why)
+    text = "\n".join([f"# {wanted.kind}", "", *(f"- {line}" for line in lines), ""])
     await acreate_markdown_artifact(text, key="found-tasks", description="What was found, and what was submitted")
-    get_run_logger().info("%s", "; ".join((*report, why)))
-    return Chosen(numbered, (*report, why))
+    get_run_logger().info("%s", "; ".join(lines))
+    return Chosen(numbered, lines)
 
 
 async def _discover(wanted: Wanted, repository: str) -> tuple[DevTask, ...]:
