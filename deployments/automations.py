@@ -94,7 +94,7 @@ class Notice:
                     f"{{{{ flow_run.state.message }}}}\n{_RUN_URL}",
                     state="flow_run.state.name",
                     reason="flow_run.state.message",
-                    flow_run_id="flow_run.id",
+                    flow_run_id="(flow_run.id | string)",
                     url="(flow_run | ui_url)",
                     simulated="('(simulated)' in (flow_run.state.message or ''))",
                 )
@@ -168,7 +168,7 @@ def finished_batches(channel: Channel) -> AutomationCore:
                 "{% for standing, number in event.payload.counts.items() %}{{ standing }}: {{ number }}  {% endfor %}\n"
                 f"{_RUN_URL}",
                 batch="event.payload",
-                flow_run_id="flow_run.id",
+                flow_run_id="(flow_run.id | string)",
                 url="(flow_run | ui_url)",
                 simulated="event.payload.simulated",
             )
