@@ -91,7 +91,7 @@ class Notice:
                 channel.action(
                     self.kind,
                     "{{ flow_run.state.name }}: {{ flow_run.name }}",
-                    f"{{{{ flow_run.state.message }}}}\n{_RUN_URL}",
+                    f"{{{{ flow_run.state.message or '' }}}}\n{_RUN_URL}",
                     state="flow_run.state.name",
                     reason="flow_run.state.message",
                     flow_run_id="(flow_run.id | string)",
