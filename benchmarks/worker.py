@@ -27,8 +27,8 @@ from report import Aim, finish, machine
 
 from deployments.demo import SCENARIO, SIMULATED, demo_task, fresh_example, simulated_models
 from deployments.setup import set_up_blocks
-from deployments.task_queue import task_parameters
 from devtasks.config import OpenHandsConfig
+from flows.admission import task_parameters
 
 STOCK, PREFORK = "process", "prefork"
 SLOTS = 8

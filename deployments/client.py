@@ -2,22 +2,19 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    ArtifactFilterKey,
     FlowRunFilter,
     FlowRunFilterName,
     LogFilter,
     LogFilterFlowRunId,
     LogFilterTimestamp,
 )
-from prefect.client.schemas.objects import FlowRun, Log, StateType, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, Log, WorkerStatus
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound
@@ -29,12 +26,8 @@ from devtasks.errors import InvalidInput, ServiceUnreachable
 from devtasks.openrouter.client import list_models
 from devtasks.openrouter.overlay import Overlay
 from devtasks.openrouter.price import require_known_price
-from devtasks.report import TaskReport
 from devtasks.selection.capability import ModelCapability
 from devtasks.task import Delivery, DevTask
-from tasks.deliver_result import REPORT_KEY
-
-FLOW = "development-task"
 
 POLL_SECONDS = 0.5
 
@@ -43,14 +36,6 @@ LAST_POLLS = 4
 
 LATE = timedelta(seconds=15)
 """How long after its time a log line may still arrive: Prefect sends them in batches, from several threads."""
-
-OUTCOMES: Mapping[StateType, str] = {
-    StateType.COMPLETED: "unverified",
-    StateType.FAILED: "failed",
-    StateType.CANCELLED: "cancelled",
-    StateType.CRASHED: "crashed",
-}
-"""What a flow run without a report came to, by its state's type; any other is still open."""
 
 
 async def check_price(task: DevTask, credentials: str) -> None:
@@ -141,13 +126,13 @@ class LogReader:
         return fresh
 
 
-async def cancel(client: PrefectClient, flow_run: FlowRun) -> None:
+async def cancel(client: PrefectClient, flow_run: FlowRun, what: str = "task") -> None:
     """Have a run cancelled, as the UI does it; raise InvalidInput where it has ended or the server refuses."""
     if flow_run.state is not None and flow_run.state.is_final():
-        raise InvalidInput("task", flow_run.name, f"a task that has not ended; this one is {flow_run.state.name}")
+        raise InvalidInput(what, flow_run.name, f"a {what} that has not ended; this one is {flow_run.state.name}")
     result = await client.set_flow_run_state(flow_run.id, Cancelling())
     if result.status is SetStateStatus.ABORT:
-        raise InvalidInput("task", flow_run.name, f"a task that can be cancelled: {result.details}")
+        raise InvalidInput(what, flow_run.name, f"a {what} that can be cancelled: {result.details}")
 
 
 async def online_workers(client: PrefectClient, pool: str) -> list[str]:
@@ -170,30 +155,3 @@ async def find_flow_run(client: PrefectClient, name: str) -> FlowRun:
         if found := await client.read_flow_runs(flow_run_filter=named, sort=FlowRunSort.START_TIME_DESC, limit=1):
             return found[0]
     raise InvalidInput("task", name, "the id or the name of a flow run of this server")
-
-
-async def read_report(client: PrefectClient, flow_run: FlowRun) -> TaskReport:
-    """Return where a task stands: its report where it has one, else what the flow run's state says."""
-    state = flow_run.state
-    name = (state and state.name) or "Pending"
-    artifacts = await client.read_artifacts(
-        artifact_filter=ArtifactFilter(
-            flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run.id]), key=ArtifactFilterKey(any_=[REPORT_KEY])
-        )
-    )
-    if artifacts and state and (state.is_final() or state.is_paused()):
-        newest = max(artifacts, key=lambda artifact: str(artifact.created))
-        report = TaskReport.model_validate_json(str(newest.data))
-        now = {"state": name}
-        if report.outcome == "open" and state.is_final():  # nobody answered, or it was cancelled while it was asked
-            now |= {"outcome": OUTCOMES[state.type], "reason": state.message or ""}
-        return report.model_copy(update=now)
-    return TaskReport(
-        task_id=str(flow_run.id),
-        flow_run_id=str(flow_run.id),
-        title=flow_run.name,
-        state=name,
-        outcome=OUTCOMES.get(state.type, "open") if state else "open",
-        reason=(state and state.message) or "",
-        repository=str((flow_run.parameters or {}).get("repository", "")),
-    )

@@ -69,7 +69,8 @@ async def show_progress(client: "PrefectClient", flow_run: "FlowRun", *, quiet: 
     """Print a run's states and log lines as they come, unless quiet, and return its report when it has ended."""
     from prefect.client.schemas.objects import FlowRun
 
-    from deployments.client import follow, read_report
+    from deployments.client import follow
+    from flows.reports import read_report
 
     async for item in follow(client, flow_run.id):
         if isinstance(item, FlowRun):

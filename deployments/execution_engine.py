@@ -9,11 +9,12 @@ from typing import Any, Self
 from prefect.client.orchestration import get_client
 
 from deployments.stack import Say, Stack
-from deployments.task_queue import Enqueued, TaskQueue
+from deployments.task_queue import TaskQueue
 from deployments.up import running_stack
 from devtasks.config import STACK, OpenHandsConfig
 from devtasks.errors import DevtasksError
 from devtasks.task import DevTask
+from flows.admission import Enqueued
 
 
 class EngineNotStarted(DevtasksError):

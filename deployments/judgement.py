@@ -6,24 +6,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from blocks import OpenHandsRuntime
 from devtasks import workspace
-from devtasks.config import OpenHandsConfig
-from devtasks.environments import project_environment
 from devtasks.errors import InvalidInput, WorkspaceError
-from devtasks.execution.docker import DockerRuntime
-from devtasks.execution.local import HOME
-from devtasks.execution.supervised import SupervisedRuntime
-from devtasks.run_folder import RunFolder
 from devtasks.task import DevTask
 from devtasks.validation.baseline import measure_baseline
 from devtasks.validation.result import ValidationResult
 from devtasks.validation.rule import ValidationContext
 from devtasks.validation.validator import ResultValidator
 from devtasks.workspace import Patch
-from tasks.sandbox import choose_sandbox, make_runtime
+from tasks.project import Project, open_project
 
 
 @dataclass(frozen=True)
@@ -53,35 +45,12 @@ async def judge(
     The repository is only read, and no server is asked; `say` is told what is being done. Raises InvalidInput for a
     patch that does not apply, and what a task's workspace, environment and baseline raise.
     """
-    config, settings = OpenHandsConfig.from_env(), OpenHandsRuntime()
-    sandbox = await choose_sandbox(docker, settings, config, say)
-    config.make_home()
-    folder = RunFolder.claim(config.runs_folder, str(uuid4()))
-    try:
-        async with make_runtime(sandbox, folder.work, settings, config, None) as runtime:
-            return await _judge(task, patch, folder=folder, runtime=runtime, config=config, say=say)
-    finally:
-        folder.release()
-        workspace.remove(folder.path)
+    async with open_project(task, docker=docker, say=say) as project:
+        return await _judge(task, patch, project, say)
 
 
-async def _judge(
-    task: DevTask,
-    patch: bytes | None,
-    *,
-    folder: RunFolder,
-    runtime: SupervisedRuntime,
-    config: OpenHandsConfig,
-    say: Callable[[str], None],
-) -> Judgement:
-    made = await asyncio.to_thread(workspace.prepare, task, folder.work, config.repositories_folder)
-    builder = runtime.builder(config.environments_folder) if isinstance(runtime, DockerRuntime) else None
-    environment = await project_environment(
-        task, made, config.environments_folder, folder.work / HOME, say, builder=builder
-    )
-    if environment.folder:
-        runtime.show(environment.folder)
-    python = environment.python
+async def _judge(task: DevTask, patch: bytes | None, project: Project, say: Callable[[str], None]) -> Judgement:
+    made, folder, runtime, python = project.made, project.folder, project.runtime, project.python
     say(f"measuring the project at {made.base_commit[:12]}, isolation {runtime.isolation}")
     baseline = await measure_baseline(task, made.path, runtime, folder.scratch("baseline"), python)
     await asyncio.to_thread(_change, made, task, patch)

@@ -7,7 +7,7 @@ when it crashed. So whoever starts a worker on this machine first takes care of 
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -22,7 +22,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Crashed, Scheduled
 
 from deployments.setup import POOL
 from deployments.task_queue import is_moving
@@ -30,10 +29,7 @@ from devtasks.execution.docker_engine import remove_containers
 from devtasks.execution.local import HOME
 from devtasks.processes import kill_at_home, kill_tree
 from devtasks.run_folder import RunFolder
-from devtasks.task import TaskStatus
-
-MAX_RESTARTS = 3
-"""How often a run that lost its worker is queued again before it counts as crashed."""
+from flows.taking_up import take_up
 
 STOP_SECONDS = 15.0
 """What a flow run's process gets to clean up after a request to end."""
@@ -52,6 +48,11 @@ RESUMED = (*UNDER_WAY, StateType.CRASHED)
 """A run with a folder that says it can go on is taken up also where its process still could call it crashed."""
 
 
+ELSEWHERE = timedelta(minutes=2)
+"""A run begins moments before its folder is claimed, and again elsewhere after more than three minutes of silence
+(flows/taking_up.py); what is between is for the clocks of server and machine."""
+
+
 async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
     """End and requeue what dead workers left behind in a folder; call it only while nobody works for it.
 
@@ -62,7 +63,10 @@ async def recover(runs_folder: Path, *, owns_pool: bool) -> list[FlowRun]:
     async with get_client() as client:
         flow_runs = {each.id: each for each in await _lost(client, owns_pool=owns_pool)}
         for folder in folders:
-            if (flow_run := await _read(client, folder.flow_run_id)) and flow_run.state_type in RESUMED:
+            flow_run = await _read(client, folder.flow_run_id)
+            if flow_run is None or flow_run.state_type not in RESUMED:
+                continue
+            if owns_pool or not begun_elsewhere(flow_run.state, folder):
                 flow_runs[flow_run.id] = flow_run
         await end_owners(folders)
         touched = [before for before in flow_runs.values() if await take_up(client, before)]
@@ -82,6 +86,17 @@ async def requeue_lost(client: PrefectClient, *, owns_pool: bool) -> list[FlowRu
     return [before for before in lost if await take_up(client, before)]
 
 
+def begun_elsewhere(state: State | None, folder: RunFolder) -> bool:
+    """Whether a run was begun on another machine since this one claimed its folder, as one is that lost its worker."""
+    if state is None or state.type is not StateType.RUNNING:
+        return False
+    try:
+        claimed_at = datetime.fromtimestamp(folder.record.stat().st_mtime, UTC)
+    except FileNotFoundError:  # it has just been released
+        return False
+    return state.timestamp - claimed_at > ELSEWHERE
+
+
 async def end_owners(folders: Iterable[RunFolder]) -> None:
     """End the processes that work in these run folders, and what a killed one may have left below it."""
     folders = list(folders)
@@ -89,16 +104,6 @@ async def end_owners(folders: Iterable[RunFolder]) -> None:
     for folder in folders:
         await asyncio.to_thread(kill_at_home, folder.work / HOME)
     await remove_containers(folder.work for folder in folders)
-
-
-async def take_up(client: PrefectClient, before: FlowRun) -> bool:
-    """Give a run that lost its worker its next state, unless it came to an end of its own meanwhile."""
-    now = await client.read_flow_run(before.id)
-    # A process that was asked to end calls its run crashed, which is no end of the task.
-    if now.state and now.state.is_final() and now.state_type is not StateType.CRASHED:
-        return False
-    await client.set_flow_run_state(before.id, _next_state(before), force=True)
-    return True
 
 
 def end_processes(processes: list[psutil.Process]) -> None:
@@ -149,11 +154,3 @@ async def _read(client: PrefectClient, flow_run_id: str) -> FlowRun | None:
         return await client.read_flow_run(UUID(flow_run_id))
     except (ObjectNotFound, ValueError):
         return None
-
-
-def _next_state(flow_run: FlowRun) -> State:
-    if flow_run.state_type is StateType.CANCELLING:
-        return Cancelled(message="Cancelled while its worker was gone.")
-    if flow_run.run_count > MAX_RESTARTS:
-        return Crashed(message=f"Its worker died {flow_run.run_count} times; not queued again.")
-    return Scheduled(name=TaskStatus.AWAITING_RETRY, message="Its worker died; queued again.")

@@ -12,6 +12,7 @@ from devtasks.config import OpenHandsConfig
 from devtasks.ledger import Ledger
 from devtasks.metrics_collector import MetricsCollector
 from devtasks.openrouter.account import fingerprint
+from devtasks.quota import tasks_within
 from devtasks.task import TaskPriority
 
 
@@ -46,7 +47,7 @@ async def read_stats(queue: TaskQueue, ledger: Ledger, config: OpenHandsConfig) 
         queue.running(), queue.awaiting_quota(), queue.needs_review(), queue.mean_seconds()
     )
     workers = await online_workers(queue.client, POOL)
-    used, limit = await _quota(ledger, config)
+    used, limit = await day_quota(ledger, config)
     calls = _calls_per_task(MetricsCollector(await ledger.attempts()))
     return QueueStats(
         waiting=waiting,
@@ -76,14 +77,8 @@ def expected_waits(waiting: Mapping[str, int], running: int, mean_seconds: float
     return waits
 
 
-def tasks_within(used: int, limit: int | None, calls_per_task: float | None) -> int | None:
-    """Return how many tasks the rest of a day's requests allows, None where limit or calls are not known."""
-    if limit is None or not calls_per_task:
-        return None
-    return int(max(limit - used, 0) / calls_per_task)
-
-
-async def _quota(ledger: Ledger, config: OpenHandsConfig) -> tuple[int, int | None]:
+async def day_quota(ledger: Ledger, config: OpenHandsConfig) -> tuple[int, int | None]:
+    """Return today's free requests of the block `default`, or of the key in the environment: used, and the limit."""
     try:
         block = await OpenRouterCredentials.aload("default")
     except ValueError:

@@ -1,4 +1,7 @@
-"""The set-up of a Prefect server for devtasks: pool, queues, blocks and deployments. Repeating it changes nothing."""
+"""The set-up of a Prefect server for devtasks: pool, queues, blocks, deployments and automations.
+
+Repeating it changes nothing.
+"""
 
 import asyncio
 import sys
@@ -6,12 +9,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from prefect.blocks.core import Block
+from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 
 from blocks import GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials
+from deployments.automations import NOTIFY_BLOCK, set_up_automations
 from deployments.prefork.worker import PreforkWorker
+from deployments.schedules import keeping_schedules
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError
 from devtasks.task import TaskPriority
@@ -60,8 +67,10 @@ async def set_up_pool() -> None:
 
 
 async def set_up_deployments(config: OpenHandsConfig, environment: Mapping[str, str]) -> None:
-    """Make the blocks that are missing and deploy what prefect.yaml declares."""
+    """Make the blocks that are missing, deploy what prefect.yaml declares, and make the automations."""
     await asyncio.gather(set_up_blocks(config), deploy(environment))
+    async with get_client() as client:
+        await set_up_automations(client, config)
 
 
 async def has_credentials() -> bool:
@@ -75,13 +84,24 @@ async def set_up_blocks(config: OpenHandsConfig) -> None:
         await block.register_type_and_schema()  # pyright: ignore[reportGeneralTypeIssues]
     if config.api_key and not await has_credentials():
         await OpenRouterCredentials(api_key=config.api_key, base_url=config.base_url).asave("default")
+    if config.notify_url and not await _exists(Webhook, NOTIFY_BLOCK):
+        headers = {"Content-Type": "application/json"}
+        await Webhook(url=config.notify_url, headers=headers).asave(NOTIFY_BLOCK)  # pyright: ignore[reportArgumentType]
     if not await _exists(OpenHandsRuntime):
         settings = OpenHandsRuntime(max_seconds=config.timeout) if config.timeout else OpenHandsRuntime()
         await settings.asave("default")
 
 
 async def deploy(environment: Mapping[str, str]) -> None:
-    """Run `prefect deploy --all` over the project's prefect.yaml; raise DeployFailed with its last words."""
+    """Deploy what the project's prefect.yaml declares; raise DeployFailed with the last words of `prefect deploy`.
+
+    What a person has set on a schedule that exists stays.
+    """
+    async with keeping_schedules():
+        await _deploy_all(environment)
+
+
+async def _deploy_all(environment: Mapping[str, str]) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"),
         cwd=PROJECT,
@@ -100,9 +120,9 @@ async def deploy(environment: Mapping[str, str]) -> None:
         raise DeployFailed(f"prefect deploy failed: {output.decode(errors='replace').strip()[-1_000:]}")
 
 
-async def _exists(block: type[OpenHandsRuntime] | type[OpenRouterCredentials]) -> bool:
+async def _exists(block: type[Block], name: str = "default") -> bool:
     try:
-        await block.aload("default")
+        await block.aload(name)
     except ValueError:
         return False
     return True

@@ -27,7 +27,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from deployments.postgres import EmbeddedPostgres
 from devtasks import removal
-from devtasks.config import OpenHandsConfig
+from devtasks.config import NOTIFY_URL, OpenHandsConfig
 from devtasks.errors import DevtasksError, ServiceUnreachable
 from devtasks.processes import kill_tree
 
@@ -36,14 +36,17 @@ SERVER_SECONDS = 180.0
 
 STOP_SECONDS = 20.0
 
+HEARTBEAT_SECONDS = 30
+"""Between two heartbeats of a run, the least that Prefect allows; deployments/automations.py waits for them."""
+
 TEMPORARY = "tmp"
 """The folder of a stack for the temporary files of its worker and runs."""
 
 MAX_TEMPORARY_PATH = 64
 """Bytes of its path, so that those of the sockets below it stay within the 103 that macOS allows."""
 
-SECRET_VARIABLES = ("OPENROUTER_API_KEY",)
-"""Variables that no process of the stack inherits: the key lives in a block."""
+SECRET_VARIABLES = ("OPENROUTER_API_KEY", NOTIFY_URL)
+"""Variables that no process of the stack inherits: key and address live in blocks."""
 
 Say = Callable[[str], None]
 
@@ -128,6 +131,7 @@ class Stack:
             "DEVTASKS_HOME": str(self.folder),
             "DEVTASKS_DATABASE_URL": self.ledger_url,
             "OPENHANDS_WORKSPACE_ROOT": str(self.runs_folder),
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_WORKER_PREFETCH_SECONDS": "0",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -14,10 +14,11 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, Log, StateType
 from prefect.exceptions import ObjectNotFound
 
-from deployments.client import Follower, read_report
+from deployments.client import Follower
 from deployments.task_queue import MOVED, QueuedTask, TaskQueue, listed
 from devtasks.errors import InvalidInput, ServiceUnreachable
 from devtasks.report import TaskReport
+from flows.reports import read_report
 
 EVERY_SECONDS = 1.0
 """Between two looks, which are a few requests each."""

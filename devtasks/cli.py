@@ -18,7 +18,16 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from deployments.console import err, out, print_metrics, print_report, say, say_nothing, show_progress, until_signal
-from devtasks import cli_doctor, cli_models, cli_queue, cli_runs, cli_spool, cli_validate, cli_watch
+from devtasks import (
+    cli_batch,
+    cli_doctor,
+    cli_models,
+    cli_queue,
+    cli_runs,
+    cli_spool,
+    cli_validate,
+    cli_watch,
+)
 from devtasks.cli_client import open_client
 from devtasks.cli_models import ledger_url
 from devtasks.config import DEMO, STACK, OpenHandsConfig
@@ -52,6 +61,7 @@ Ready = Annotated[
     bool, Parameter(name="--json", negative="", help="Print one line of JSON when tasks can be submitted.")
 ]
 INTERRUPTED, CLOSED = 130, 141
+cli_batch.register(app)
 cli_doctor.register(app)
 cli_models.register(app)
 cli_queue.register(app)
@@ -314,8 +324,9 @@ def submit_task(
     config = OpenHandsConfig.from_env()
 
     async def run() -> "TaskReport":
-        from deployments.client import check_github, check_price, read_report
+        from deployments.client import check_github, check_price
         from deployments.task_queue import TaskQueue
+        from flows.reports import read_report
 
         async with open_client() as client:
             await check_price(task, credentials)

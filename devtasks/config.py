@@ -5,13 +5,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from devtasks.errors import InvalidInput
 
 AGENT_SERVER = "DEVTASKS_AGENT_SERVER"
 """The variable with the address of a preloaded server for agents; a worker that has one sets it for its runs."""
+
+NOTIFY_URL = "DEVTASKS_NOTIFY_URL"
+"""The variable with the address that notices are posted to; who knows it can post there too, so it is a secret."""
 
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
 
@@ -48,6 +51,8 @@ class OpenHandsConfig(BaseSettings):
     keep_caches_gb: Annotated[float, Field(alias="DEVTASKS_KEEP_CACHES_GB", ge=0, le=1e6)] = 20.0
     queue_max_size: Annotated[int, Field(alias="DEVTASKS_QUEUE_MAX_SIZE", ge=1, le=1_000_000)] = 1_000
     lift_after_hours: Annotated[float, Field(alias="DEVTASKS_LIFT_AFTER_HOURS", gt=0, le=8_784)] = 24.0
+    notify_url: Annotated[SecretStr | None, Field(alias=NOTIFY_URL)] = None
+    notify_block: Annotated[str | None, Field(alias="DEVTASKS_NOTIFY_BLOCK", pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] = None
     agent_server: Annotated[Path | None, Field(alias=AGENT_SERVER)] = None
     prefect_api_url: Annotated[str | None, Field(alias="PREFECT_API_URL")] = None
 
@@ -58,7 +63,16 @@ class OpenHandsConfig(BaseSettings):
             return cls()
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise InvalidInput.worded(str(first["loc"][0]), first["input"], first["msg"]) from None
+            name = str(first["loc"][0])
+            shown = "(not shown)" if name == NOTIFY_URL else first["input"]
+            raise InvalidInput.worded(name, shown, first["msg"]) from None
+
+    @field_validator("notify_url")
+    @classmethod
+    def _is_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.match(r"https?://[^/\s]+", value.get_secret_value()):
+            raise ValueError("an address that begins with http:// or https://")
+        return value
 
     def places(self) -> "list[OpenHandsConfig]":
         """Return the settings of each place that keeps runs: the home's own, that of the stack and the demo's."""

@@ -2,6 +2,7 @@
 
     DevtasksError
      ├── InvalidInput           a value was refused where it entered; correct it and submit again
+     │    └── InvalidEntries    several values of a file were; one line for each
      ├── ServiceUnreachable     Prefect, PostgreSQL or OpenRouter does not answer; start it or mend the address
      ├── WorkspaceError         git could not make, compare or deliver a workspace
      ├── ProjectEnvironmentError  a project's dependencies cannot be installed; mend them, or give a set-up command
@@ -64,6 +65,18 @@ class InvalidInput(DevtasksError):
         for theirs, ours in _PHRASES:
             message = ours + message.removeprefix(theirs) if message.startswith(theirs) else message
         return cls(field, value, message)
+
+
+class InvalidEntries(InvalidInput):
+    """Values of a file with many entries were refused; the message has a line for each, with its place."""
+
+    def __init__(self, source: str, mistakes: Sequence[str]) -> None:
+        super().__init__(source, f"{len(mistakes)} mistakes", "entries without mistakes; nothing was submitted")
+        self.mistakes = tuple(mistakes)
+
+    def __str__(self) -> str:
+        """The refusal, then the mistakes."""
+        return "\n".join((f"{self.field}: not allowed, and nothing was submitted", *self.mistakes))
 
 
 class ServiceUnreachable(DevtasksError):

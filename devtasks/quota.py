@@ -195,3 +195,10 @@ def day_of(now: datetime) -> datetime:
 def next_day(now: datetime) -> datetime:
     """Return the beginning of the next day of UTC, when OpenRouter's daily count begins anew."""
     return day_of(now) + timedelta(days=1)
+
+
+def tasks_within(used: int, limit: int | None, calls_per_task: float | None) -> int | None:
+    """Return how many tasks the rest of a day's requests allows, None where limit or calls are not known."""
+    if limit is None or not calls_per_task:
+        return None
+    return int(max(limit - used, 0) / calls_per_task)

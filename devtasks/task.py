@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 
 from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from devtasks.errors import InvalidInput
 
@@ -176,7 +177,7 @@ class DevTask(BaseModel):
         try:
             task = cls(**values)
         except ValidationError as error:
-            raise _refusal(error) from None
+            raise refusals(error)[0] from None
         if task.setup_command and task.environment is EnvironmentChoice.NONE:
             raise InvalidInput("setup_command", task.setup_command, "none, as the task asks for no environment")
         if task.limits.batch_cost_usd is not None and task.batch is None:
@@ -189,11 +190,15 @@ class DevTask(BaseModel):
         return f"{self.category} {self.target_file or self.repository.rstrip('/').rsplit('/', 1)[-1]}"
 
 
-def _refusal(error: ValidationError) -> InvalidInput:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "task"
-    if first["type"] == "extra_forbidden":
-        known = DevTask if len(first["loc"]) == 1 else TaskLimits
+def refusals(error: ValidationError, model: type[BaseModel] = DevTask) -> list[InvalidInput]:
+    """Return a refusal for each value of a model that is not allowed, the first one first."""
+    return [_refusal(each, model) for each in error.errors(include_url=False)]
+
+
+def _refusal(details: ErrorDetails, model: type[BaseModel]) -> InvalidInput:
+    field = ".".join(str(part) for part in details["loc"]) or "task"
+    if details["type"] == "extra_forbidden":
+        known = model if len(details["loc"]) == 1 else TaskLimits
         return InvalidInput.unknown("parameter", field, list(known.model_fields))
-    value = None if first["type"] == "missing" else first["input"]
-    return InvalidInput.worded(field, value, first["msg"])
+    value = None if details["type"] == "missing" else details["input"]
+    return InvalidInput.worded(field, value, details["msg"])

@@ -131,39 +131,46 @@ async def open_run(
     hub = await _load(GitHubCredentials, "github", github) if wanted else None
     sandbox = await choose_sandbox(docker, settings, config, get_run_logger().warning)
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(claimed_folder(config, flow_run_id))
+        ledger = await stack.enter_async_context(Ledger.open(config.ledger_url))
+        redactor = Redactor(environment_secrets())
+        if hub:
+            redactor.learn("GitHub token", hub.token.get_secret_value())
+        services = Services(stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker, redactor=redactor)
+        earlier = await ledger.calls(flow_run_id)
+        socket = folder.work / SOCKET if sandbox is not Sandbox.NONE else None
+        gateway = Gateway(flow_run_id=flow_run_id, limits=task.limits, earlier=earlier, socket=socket)
+        await stack.enter_async_context(gateway)
+        redactor.learn("run token", gateway.token)
+        entered = await stack.enter_async_context(make_runtime(sandbox, folder.work, settings, config, socket))
+        name = redactor.text(str(flow_run.name or ""))
+        about = About(flow_run_id=flow_run_id, name=name, title=redactor.text(task.title), repository=task.repository)
+        about.save(folder)
+        yield Run(
+            task=task,
+            flow_run_id=flow_run_id,
+            folder=folder,
+            ledger=ledger,
+            services=services,
+            gateway=gateway,
+            runtime=entered,
+            settings=settings,
+            credentials=keys,
+            github=hub,
+            redactor=redactor,
+        )
+
+
+@asynccontextmanager
+async def claimed_folder(config: OpenHandsConfig, flow_run_id: str) -> AsyncGenerator[RunFolder]:
+    """Yield a run's folder, this process's while it works there.
+
+    It says that the run goes on where the process is being ended and nobody has cancelled it, or the server is gone.
+    """
     folder, goes_on = RunFolder.claim(config.runs_folder, flow_run_id), False
     try:
-        async with Ledger.open(config.ledger_url) as ledger, AsyncExitStack() as stack:
-            redactor = Redactor(environment_secrets())
-            if hub:
-                redactor.learn("GitHub token", hub.token.get_secret_value())
-            services = Services(
-                stack, ledger, task, flow_run_id, breaker=config.enable_circuit_breaker, redactor=redactor
-            )
-            earlier = await ledger.calls(flow_run_id)
-            socket = folder.work / SOCKET if sandbox is not Sandbox.NONE else None
-            gateway = Gateway(flow_run_id=flow_run_id, limits=task.limits, earlier=earlier, socket=socket)
-            await stack.enter_async_context(gateway)
-            redactor.learn("run token", gateway.token)
-            entered = await stack.enter_async_context(make_runtime(sandbox, folder.work, settings, config, socket))
-            name = redactor.text(str(flow_run.name or ""))
-            about = About(
-                flow_run_id=flow_run_id, name=name, title=redactor.text(task.title), repository=task.repository
-            )
-            about.save(folder)
-            yield Run(
-                task=task,
-                flow_run_id=flow_run_id,
-                folder=folder,
-                ledger=ledger,
-                services=services,
-                gateway=gateway,
-                runtime=entered,
-                settings=settings,
-                credentials=keys,
-                github=hub,
-                redactor=redactor,
-            )
+        yield folder
     except Exception:  # the flow has failed; or the server is gone, and nobody knows
         goes_on = await _state(flow_run_id) is None
         raise

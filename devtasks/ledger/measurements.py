@@ -1,9 +1,10 @@
 """What was measured: attempts, calls to models, and the outcomes that selection learns from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Index, or_, select
+from sqlalchemy import Connection, Index, func, or_, select
 
 from devtasks.ledger.columns import table
 from devtasks.ledger.database import Database
@@ -15,6 +16,15 @@ from devtasks.task import TaskCategory
 _attempts = table("attempts", ExecutionMetrics, key=("flow_run_id", "attempt"))
 _llm_calls = table("llm_calls", LlmCall, key=("flow_run_id", "attempt", "sequence"))
 Index("ix_attempts_started_at", _attempts.c.started_at)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What runs have used so far: calls to models and their US dollars, and whether any model was a simulated one."""
+
+    llm_calls: int
+    cost_usd: float
+    simulated: bool
 
 
 class Measurements(Database):
@@ -46,6 +56,16 @@ class Measurements(Database):
         """Return one run's calls in the order they were made."""
         query = select(_llm_calls).where(_llm_calls.c.flow_run_id == flow_run_id)
         return await self._fetch(LlmCall, query.order_by(_llm_calls.c.attempt, _llm_calls.c.sequence))
+
+    async def usage(self, flow_run_ids: Sequence[str]) -> Usage:
+        """Return what these runs have used, those that are still under way too."""
+        of = _llm_calls.c
+        simulated = func.count().filter(of.simulated)
+        query = select(func.count(), func.coalesce(func.sum(of.cost_usd), 0.0), simulated).where(
+            of.flow_run_id.in_(flow_run_ids)
+        )
+        calls, cost, by_simulated = await self._reading(lambda connection: connection.execute(query).one())
+        return Usage(calls, cost, by_simulated > 0)
 
     async def outcomes(self, category: TaskCategory, limit: int, *, simulated: bool) -> Sequence[Outcome]:
         """Return the last attempts of this category, newest first; real ones, or simulated ones alone.

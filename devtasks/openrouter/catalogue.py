@@ -81,16 +81,37 @@ async def load_catalogue(
     if cached and now - cached.as_of < TTL:
         return cached
     try:
-        listed = await list_models(base_url, key, transport, first_wait)
+        return await fetch_catalogue(base_url, key, cache, overlay, now=now, transport=transport, first_wait=first_wait)
     except ServiceUnreachable:
-        if cached:
-            return cached
-        if base_url.rstrip("/") != OPENROUTER_URL:
+        if cached is None and (cached := _shipped(base_url, overlay)) is None:
             raise
-        return snapshot(overlay)
+        return cached
+
+
+async def fetch_catalogue(
+    base_url: str,
+    key: SecretStr | None,
+    cache: CatalogueCache,
+    overlay: Overlay,
+    *,
+    now: datetime,
+    transport: httpx.AsyncBaseTransport | None = None,
+    first_wait: float = 0.2,
+) -> Catalogue:
+    """Return what the service lists now, however fresh the cache is; raise ServiceUnreachable when it does not answer.
+
+    The answer is cached unless a simulator gave it.
+    """
+    listed = await list_models(base_url, key, transport, first_wait)
     if not listed.simulated:
         await cache.cache_catalogue(base_url, listed.document, now)
     return Catalogue(base_url, _capabilities(listed, overlay), Source.LIVE, now, listed.simulated)
+
+
+async def known_catalogue(base_url: str, cache: CatalogueCache, overlay: Overlay) -> Catalogue | None:
+    """Return the catalogue that is known without asking the service, however old; None where there is none."""
+    kept = await cache.cached_catalogue(base_url)
+    return (kept and _from_cache(base_url, kept, overlay)) or _shipped(base_url, overlay)
 
 
 def snapshot(overlay: Overlay) -> Catalogue:
@@ -99,6 +120,10 @@ def snapshot(overlay: Overlay) -> Catalogue:
     as_of = datetime.fromisoformat(json.loads(text)["as_of"]).replace(tzinfo=UTC)
     models = _capabilities(ModelList.model_validate_json(text), overlay)
     return Catalogue(OPENROUTER_URL, models, Source.SNAPSHOT, as_of)
+
+
+def _shipped(service: str, overlay: Overlay) -> Catalogue | None:
+    return snapshot(overlay) if service.rstrip("/") == OPENROUTER_URL else None
 
 
 def _from_cache(service: str, kept: CachedCatalogue, overlay: Overlay) -> Catalogue | None:

@@ -15,7 +15,7 @@ from prefect.states import Completed, Failed, Paused, Pending, Running, Schedule
 from prefect_stack import PrefectStack
 from queues import empty_queue, make_repository, make_task
 
-from deployments.queue_stats import QueueStats, expected_waits, read_stats, tasks_within
+from deployments.queue_stats import QueueStats, expected_waits, read_stats
 from deployments.stack import Connection
 from deployments.task_queue import TaskQueue
 from deployments.up import tend_queue
@@ -24,6 +24,7 @@ from devtasks.config import OpenHandsConfig
 from devtasks.ledger import Ledger
 from devtasks.ledger.quota import Arrived
 from devtasks.openrouter.account import fingerprint
+from devtasks.quota import tasks_within
 from devtasks.spool import Spool, read_task
 from devtasks.task import TaskPriority
 

@@ -18,10 +18,11 @@ from prefect.states import Cancelled, Completed, Failed, Pending, Running, Sched
 from prefect_stack import PrefectStack
 from queues import make_task
 
-from deployments.orphans import take_up
-from deployments.task_queue import MOVED, TaskQueue, priority_of
+from deployments.task_queue import TaskQueue
 from devtasks.errors import InvalidInput, QueueFull
 from devtasks.task import DevTask, TaskPriority
+from flows.admission import MOVED, priority_of
+from flows.taking_up import take_up
 
 TASKS = 3
 MAX_SIZE = 2

@@ -4,11 +4,13 @@ import asyncio
 import stat
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
+from deployments.automations import Silence
 from deployments.orphans import end_processes
 from deployments.stack import Connection, Stack, StackBusy, open_stack, read_connection, write_connection
 from devtasks.config import OpenHandsConfig
@@ -59,11 +61,19 @@ def test_the_stacks_processes_do_not_inherit_the_key(
     tmp_path: Path, config: OpenHandsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-simulated")
+    monkeypatch.setenv("DEVTASKS_NOTIFY_URL", "https://hooks.test/secret")
     monkeypatch.setenv("SOMETHING_ELSE", "kept")
     environment = Stack(tmp_path, config, ignore).environment()
-    assert "sk-or-simulated" not in environment.values()
+    assert not {"sk-or-simulated", "https://hooks.test/secret"} & set(environment.values())
     assert environment["SOMETHING_ELSE"] == "kept"
     assert environment["PREFECT_HOME"] == str(tmp_path / "prefect")
+
+
+def test_the_runs_of_the_stack_s_workers_send_heartbeats_at_the_pace_that_the_automation_waits_for(
+    tmp_path: Path, config: OpenHandsConfig
+) -> None:
+    pace = timedelta(seconds=int(Stack(tmp_path, config, ignore).environment()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]))
+    assert pace * 3 == Silence().within
 
 
 def test_a_folder_whose_stack_is_up_is_refused(tmp_path: Path, config: OpenHandsConfig) -> None:

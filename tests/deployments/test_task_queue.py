@@ -17,18 +17,10 @@ from prefect_stack import PrefectStack
 from queues import commit, empty_queue, make_repository, make_task
 
 from deployments import task_queue
-from deployments.task_queue import (
-    MOVED,
-    MOVING,
-    TaskQueue,
-    fingerprint,
-    is_moving,
-    priority_of,
-    task_of,
-    task_parameters,
-)
+from deployments.task_queue import MOVING, TaskQueue, is_moving
 from devtasks.errors import InvalidInput, QueueFull
 from devtasks.task import Delivery, TaskCategory, TaskLimits, TaskPriority
+from flows.admission import MOVED, fingerprint, priority_of, task_of, task_parameters
 from flows.development_task import development_task
 
 ACCEPTED = Completed(name="Accepted")

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from devtasks.config import OPENROUTER_URL, OpenHandsConfig
 from devtasks.errors import InvalidInput
@@ -25,6 +26,8 @@ VARIABLES: dict[str, tuple[str, str, Any]] = {
     "DEVTASKS_KEEP_CACHES_GB": ("keep_caches_gb", "3", 3.0),
     "DEVTASKS_QUEUE_MAX_SIZE": ("queue_max_size", "20", 20),
     "DEVTASKS_LIFT_AFTER_HOURS": ("lift_after_hours", "0.5", 0.5),
+    "DEVTASKS_NOTIFY_URL": ("notify_url", "https://hooks.test/abc", "https://hooks.test/abc"),
+    "DEVTASKS_NOTIFY_BLOCK": ("notify_block", "slack-webhook/team", "slack-webhook/team"),
     "PREFECT_API_URL": ("prefect_api_url", "http://host:4200/api", "http://host:4200/api"),
 }
 DEFAULTS: dict[str, Any] = {
@@ -50,7 +53,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(field: str) -> Any:
     value = getattr(OpenHandsConfig.from_env(), field)
-    return value.get_secret_value() if field == "api_key" and value else value
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def test_every_setting_has_its_variable_in_the_table_above() -> None:
@@ -87,6 +90,7 @@ def test_a_variable_that_only_bears_a_setting_s_name_is_not_read(field: str, mon
         pytest.param("DEVTASKS_KEEP_RUNS_DAYS", "-1", "greater than or equal to 0", id="days-below-zero"),
         pytest.param("OPENHANDS_BASE_URL", "openrouter.ai", "text that matches", id="url-without-scheme"),
         pytest.param("OPENHANDS_BASE_URL", "file:///etc", "text that matches", id="url-of-a-file"),
+        pytest.param("DEVTASKS_NOTIFY_BLOCK", "team", "text that matches", id="block-without-type"),
     ],
 )
 def test_a_bad_variable_is_refused_by_its_name(
@@ -97,6 +101,16 @@ def test_a_bad_variable_is_refused_by_its_name(
         OpenHandsConfig.from_env()
     assert (refused.value.field, refused.value.value) == (name, value)
     assert refused.value.allowed.startswith(allowed)
+
+
+@pytest.mark.parametrize("value", ["hooks.test/secret", "ftp://hooks.test/secret", "https:///secret"])
+def test_an_address_for_notices_that_is_none_is_refused_and_not_shown(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVTASKS_NOTIFY_URL", value)
+    with pytest.raises(InvalidInput, match=r"DEVTASKS_NOTIFY_URL: .* expected an address that begins with") as refused:
+        OpenHandsConfig.from_env()
+    assert "secret" not in str(refused.value)
 
 
 def test_the_key_is_masked_wherever_the_settings_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,8 @@ def prefect_stack(folder: Path) -> Generator[PrefectStack]:
         "PREFECT_SERVER_API_AUTH_STRING": auth,
         # While it marks a run late, a poll passes over that run; a worker that polls once would never see it.
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+        # An automation that waits for what does not come waits no longer than it says.
+        "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "PT0S",
     }
     command = (sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--port", str(port))
     with (folder / "server.log").open("wb") as log:

@@ -10,7 +10,16 @@ from models import NOW
 
 from devtasks.config import OPENROUTER_URL
 from devtasks.errors import ServiceUnreachable
-from devtasks.openrouter.catalogue import TTL, CachedCatalogue, Catalogue, Source, load_catalogue, snapshot
+from devtasks.openrouter.catalogue import (
+    TTL,
+    CachedCatalogue,
+    Catalogue,
+    Source,
+    fetch_catalogue,
+    known_catalogue,
+    load_catalogue,
+    snapshot,
+)
 from devtasks.openrouter.client import SIMULATED_HEADER
 from devtasks.openrouter.overlay import Overlay
 
@@ -94,6 +103,26 @@ def test_offline_and_without_any_answer_the_snapshot_stands_in_for_openrouter() 
 def test_the_snapshot_stands_in_for_no_other_service() -> None:
     with pytest.raises(ServiceUnreachable):
         load(offline)
+
+
+def test_a_fetch_asks_the_service_however_young_the_kept_answer_is() -> None:
+    cache, transport = Cache(document("m/old")), httpx.MockTransport(listing("m/new"))
+    fetched = asyncio.run(fetch_catalogue(URL, None, cache, Overlay(), now=NOW, transport=transport, first_wait=0))
+    assert (ids(fetched), fetched.source) == (["m/new"], Source.LIVE)
+    assert cache.kept[URL] == CachedCatalogue(document("m/new"), NOW)
+
+
+@pytest.mark.parametrize(
+    ("url", "cache", "source"),
+    [
+        pytest.param(URL, Cache(document("m/old"), timedelta(days=3)), Source.CACHE, id="kept, however old"),
+        pytest.param(OPENROUTER_URL, Cache(), Source.SNAPSHOT, id="shipped"),
+        pytest.param(URL, Cache(), None, id="neither"),
+    ],
+)
+def test_what_is_known_without_asking(url: str, cache: Cache, source: Source | None) -> None:
+    known = asyncio.run(known_catalogue(url, cache, Overlay()))
+    assert (known and known.source) == source
 
 
 def test_a_simulator_s_models_are_marked_and_never_kept() -> None:
