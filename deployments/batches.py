@@ -29,7 +29,7 @@ from devtasks.errors import InvalidInput
 from devtasks.recovery import FailureKind
 from flows.admission import PAGE, Admission
 from flows.batch import FLOW, STOPPED, submit_batch
-from flows.batch_artifacts import PROGRESS
+from flows.batch_artifacts import PROGRESS, read_branches
 from flows.batch_tasks import SINCE, STOPPED_BY, BatchTasks, Claim, Origin, cancel_all, summarise, write_claims
 
 _BATCHES = FlowFilter(name=FlowFilterName(any_=[FLOW]))
@@ -96,7 +96,9 @@ class Batches:
     async def summary(self, batch: FlowRun) -> BatchSummary:
         """Return what has come of a batch so far."""
         tasks = await BatchTasks.read(self._admission, batch)
-        return await summarise(self.client, tasks, state=_state(batch), reason=tasks.stopped_by or _why(batch))
+        reason = tasks.stopped_by or _why(batch)
+        branches = await read_branches(self.client, batch)
+        return await summarise(self.client, tasks, state=_state(batch), reason=reason, branches=branches)
 
     async def wait(self, batch: FlowRun) -> FlowRun:
         """Return a batch when it has ended."""

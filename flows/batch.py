@@ -27,6 +27,7 @@ from devtasks.run_folder import RunFolder
 from devtasks.task import DevTask
 from flows.admission import Admission
 from flows.batch_artifacts import describe, show_progress, show_summary
+from flows.batch_branch import merge_branches
 from flows.batch_tasks import (
     AWAITING_TASKS,
     SINCE,
@@ -208,7 +209,9 @@ class Look:
         """Sum up, in files, as an artifact, as an event, and in the state that ends the batch."""
         name, reason = (STOPPED, stop.reason) if stop else (FINISHED, "")
         summary = await summarise(self.client, tasks, state=name, reason=reason)
-        summary = summary.model_copy(update={"ended_at": datetime.now(UTC)})
+        # A draft pull request of each of these branches would be made here.
+        branches = await merge_branches(tasks.order, summary, self.folder) if tasks.order.one_branch else ()
+        summary = summary.model_copy(update={"ended_at": datetime.now(UTC), "branches": branches})
         await asyncio.to_thread(write_files, self.folder.path, summary)
         await show_summary(self.client, tasks.batch, summary)
         _announce(summary, tasks.since)

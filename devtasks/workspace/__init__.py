@@ -34,13 +34,16 @@ from devtasks.workspace.checkout import (
 )
 from devtasks.workspace.comparison import Change, ChangeStatus, Patch, diff
 from devtasks.workspace.delivery import DeliveredBranch, Identity, deliver_branch, deliver_patch
+from devtasks.workspace.merging import Contribution, Merge, merge_patches
 from devtasks.workspace.source import check_repository
 
 __all__ = [
     "Change",
     "ChangeStatus",
+    "Contribution",
     "DeliveredBranch",
     "Identity",
+    "Merge",
     "Patch",
     "Workspace",
     "apply_patch",
@@ -49,6 +52,7 @@ __all__ = [
     "deliver_patch",
     "diff",
     "list_files",
+    "merge_patches",
     "prepare",
     "read_bytes",
     "read_file",

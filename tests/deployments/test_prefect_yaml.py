@@ -29,11 +29,12 @@ def test_a_deployment_has_only_keys_that_prefect_reads(deployment: Mapping[str, 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda each: each["name"])
 def test_an_entrypoint_loads_the_flow_of_that_name(deployment: Mapping[str, Any]) -> None:
-    assert load(deployment["entrypoint"]).name == "development-task"
+    name = "batch" if deployment["name"] == "batch" else "development-task"
+    assert load(deployment["entrypoint"]).name == name
 
 
 def test_each_priority_has_the_deployment_of_its_queue() -> None:
-    queues = {each["name"]: each["work_pool"] for each in DEPLOYMENTS}
+    queues = {each["name"]: each["work_pool"] for each in DEPLOYMENTS if each["name"] != "batch"}
     assert queues == {str(each): {"name": POOL, "work_queue_name": str(each)} for each in TaskPriority}
 
 
@@ -43,11 +44,16 @@ def test_every_queue_of_the_pool_has_a_priority_of_its_own() -> None:
     assert len(set(QUEUE_PRIORITIES.values())) == len(QUEUE_PRIORITIES)
 
 
-def test_every_parameter_is_described_in_the_form() -> None:
-    schema = parameter_schema(load(DEPLOYMENTS[0]["entrypoint"]))
+@pytest.mark.parametrize(
+    ("deployment", "required"),
+    [(DEPLOYMENTS[0], ["category", "description", "repository"]), (DEPLOYMENTS[-1], ["name", "tasks"])],
+    ids=["task", "batch"],
+)
+def test_every_parameter_is_described_in_the_form(deployment: Mapping[str, Any], required: list[str]) -> None:
+    schema = parameter_schema(load(deployment["entrypoint"]))
     bare = [name for name, field in schema.properties.items() if not field.get("description")]
     assert bare == []
-    assert schema.required == ["category", "description", "repository"]
+    assert schema.required == required
 
 
 @pytest.mark.parametrize("name", ["category", "complexity", "delivery"])
