@@ -11,6 +11,7 @@ from pathlib import Path
 from httpx import HTTPError
 from prefect.client.orchestration import get_client
 
+from deployments.batches import Batches
 from deployments.orphans import end_owners, recover
 from deployments.retention import clear_daily
 from deployments.setup import set_up_deployments, set_up_pool
@@ -104,7 +105,7 @@ class WorkerKeeper:
 
 
 async def tend_queue(config: OpenHandsConfig, say: Say) -> None:
-    """Lift LOW tasks that waited too long, and finish moves that were broken off, once a minute until cancelled."""
+    """Lift LOW tasks that waited too long, and finish what was broken off, once a minute until cancelled."""
     while True:
         await asyncio.sleep(TEND_SECONDS)
         try:
@@ -112,6 +113,8 @@ async def tend_queue(config: OpenHandsConfig, say: Say) -> None:
                 queue = TaskQueue(client, config.queue_max_size)
                 for flow_run in await queue.finish_moves():
                     say(f"finished moving {flow_run.name} ({flow_run.id})")
+                for batch in await Batches(client).finish_cancelling():
+                    say(f"cancelled the tasks of the batch {batch.name} ({batch.id})")
                 for flow_run in await queue.lift(timedelta(hours=config.lift_after_hours)):
                     say(f"lifted {flow_run.name} to normal, as {flow_run.id}: it waited too long")
         except (HTTPError, OSError, DevtasksError) as error:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +16,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import Pause
 from prefect.logging import disable_run_logger
-from prefect.states import Completed, Failed, Pending, Running
+from prefect.states import Cancelling, Completed, Failed, Pending, Running
 from prefect_stack import PrefectStack
 from queues import empty_queue, make_task
 
@@ -301,5 +302,19 @@ def test_retry_makes_a_batch_of_what_was_not_accepted(play: Play) -> None:
         listed = {each.batch_id: each for each in await table.batches.list(10)}
         assert (listed[str(batch.id)].state, listed[str(batch.id)].tasks) == ("Finished", 3)
         assert listed[str(batch.id)].progress.startswith("3 of 3 tasks ended: 1 accepted, 2 rejected")
+
+    play(body)
+
+
+def test_what_was_cancelled_in_the_ui_between_two_looks_comes_to_its_end(play: Play) -> None:
+    async def body(table: Table) -> None:
+        batch = await table.batches.submit(table.order("a", "b"))
+        assert await table.look(batch) is None
+        await table.client.set_flow_run_state(batch.id, Cancelling(), force=True)
+        assert await table.batches.finish_cancelling() == []
+        (touched,) = await table.batches.finish_cancelling(timedelta())
+        assert touched.id == batch.id
+        assert await table.standings(batch) == {"a": "cancelled", "b": "cancelled"}
+        assert await table.batches.finish_cancelling(timedelta()) == []
 
     play(body)
