@@ -9,7 +9,8 @@ from harness import commit_files, git
 
 from deployments.discovery import Options, discover_tasks
 from devtasks.batch.coverage_files import read_coverage
-from devtasks.batch.discovery import Rule, changed, complex_functions, modules, uncovered, undocumented
+from devtasks.batch.discovery import changed, complex_functions, modules, uncovered, undocumented
+from devtasks.batch.selection import Rule
 from devtasks.errors import InvalidInput
 
 BRANCHES = "".join(f"    if value == {number}:\n        return {number}\n" for number in range(6))
