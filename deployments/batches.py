@@ -101,6 +101,7 @@ class Batches:
 
     async def summary(self, batch: FlowRun) -> BatchSummary:
         """Return what has come of a batch so far."""
+        batch = await self.client.read_flow_run(batch.id)
         tasks = await BatchTasks.read(self._admission, batch)
         reason = tasks.stopped_by or _why(batch)
         branches = await read_branches(self.client, batch)

@@ -342,6 +342,8 @@ def test_what_was_cancelled_in_the_ui_between_two_looks_comes_to_its_end(play: P
     async def body(table: Table) -> None:
         batch = await table.batches.submit(table.order("a", "b"))
         assert await table.look(batch) is None
+        # As where a process of it has been: the server itself ends what never had one.
+        await table.client.update_flow_run(batch.id, infrastructure_pid="host:1")
         await table.client.set_flow_run_state(batch.id, Cancelling(), force=True)
         assert await table.batches.finish_cancelling() == []
         (touched,) = await table.batches.finish_cancelling(timedelta())
