@@ -17,11 +17,12 @@ FILES = {
     "shop/__init__.py": "",
     "shop/add.py": "def add(a, b):\n    return a + b\n",
     "shop/half.py": "def half(n):\n    if n % 2:\n        raise ValueError('odd')\n    return n // 2\n",
+    "tests/README": "Here the tests go.\n",
     "shop/idle.py": "def idle(n):\n    return n * 3\n",
 }
 
 CONVERSATION = """
-      - match: 'shop/{name}\\.py'
+      - match: 'Test {name}\\.'
         turns:
           - tool_calls:
               - name: file_editor
@@ -38,7 +39,7 @@ models:
     conversations:
 """
 IDLE = """
-      - match: 'shop/idle\\.py'
+      - match: 'Test idle\\.'
         turns:
           - finish: There is nothing to test.
           - finish: There really is nothing to test.
