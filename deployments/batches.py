@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -15,11 +15,13 @@ from prefect.client.schemas.filters import (
     FlowFilterName,
     FlowRunFilter,
     FlowRunFilterName,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Scheduled
+from prefect.states import Cancelled, Scheduled
 
 from deployments.client import POLL_SECONDS, cancel
 from devtasks.batch.order import BatchLimits, BatchOrder
@@ -29,10 +31,14 @@ from devtasks.errors import InvalidInput
 from devtasks.recovery import FailureKind
 from flows.admission import PAGE, Admission
 from flows.batch import FLOW, STOPPED, submit_batch
-from flows.batch_artifacts import PROGRESS
+from flows.batch_artifacts import PROGRESS, read_branches
 from flows.batch_tasks import SINCE, STOPPED_BY, BatchTasks, Claim, Origin, cancel_all, summarise, write_claims
 
 _BATCHES = FlowFilter(name=FlowFilterName(any_=[FLOW]))
+CANCELLING_SECONDS = timedelta(seconds=60)
+"""A process that is there to be cancelled has ended well before."""
+
+_LOOKED_BACK = timedelta(hours=1)
 _DONE = frozenset({Standing.ACCEPTED, Standing.APPROVED})
 
 
@@ -95,8 +101,11 @@ class Batches:
 
     async def summary(self, batch: FlowRun) -> BatchSummary:
         """Return what has come of a batch so far."""
+        batch = await self.client.read_flow_run(batch.id)
         tasks = await BatchTasks.read(self._admission, batch)
-        return await summarise(self.client, tasks, state=_state(batch), reason=tasks.stopped_by or _why(batch))
+        reason = tasks.stopped_by or _why(batch)
+        branches = await read_branches(self.client, batch)
+        return await summarise(self.client, tasks, state=_state(batch), reason=reason, branches=branches)
 
     async def wait(self, batch: FlowRun) -> FlowRun:
         """Return a batch when it has ended."""
@@ -115,6 +124,31 @@ class Batches:
         ended = await self.wait(batch)
         await cancel_all(self.client, await BatchTasks.read(self._admission, ended), "its batch was cancelled")
         return ended
+
+    async def finish_cancelling(self, after: timedelta = CANCELLING_SECONDS) -> Sequence[FlowRun]:
+        """Bring to its end what was cancelled past `cancel`, in the UI, while the batch had no process to do so.
+
+        Batches count that are Cancelling for so long, or ended within the last hour; those that had tasks left are
+        returned.
+        """
+        now = datetime.now(UTC)
+        touched: list[FlowRun] = []
+        for batch in await self._in_state(StateType.CANCELLING):
+            if batch.state and batch.state.timestamp <= now - after:
+                await self.client.set_flow_run_state(batch.id, Cancelled(), force=True)
+        for batch in await self._in_state(StateType.CANCELLED):
+            if batch.end_time and batch.end_time > now - _LOOKED_BACK:
+                tasks = await BatchTasks.read(self._admission, batch)
+                if any(not (each.state and each.state.is_final()) for each in tasks.own.values()):
+                    await cancel_all(self.client, tasks, "its batch was cancelled")
+                    touched.append(batch)
+        return touched
+
+    async def _in_state(self, state: StateType) -> Sequence[FlowRun]:
+        of_state = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
+        return await self.client.read_flow_runs(
+            flow_filter=_BATCHES, flow_run_filter=of_state, sort=FlowRunSort.END_TIME_DESC, limit=PAGE
+        )
 
     async def resume(self, batch: FlowRun, **limits: float | None) -> FlowRun:
         """Have a batch go on that was cancelled, stopped, failed or crashed, with other limits where given.

@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import FlowRun, Log, WorkerStatus
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling
+from prefect.states import Cancelled, Cancelling
 
 from blocks import GitHubCredentials, OpenRouterCredentials
 from devtasks.config import OpenHandsConfig
@@ -130,7 +130,9 @@ async def cancel(client: PrefectClient, flow_run: FlowRun, what: str = "task") -
     """Have a run cancelled, as the UI does it; raise InvalidInput where it has ended or the server refuses."""
     if flow_run.state is not None and flow_run.state.is_final():
         raise InvalidInput(what, flow_run.name, f"a {what} that has not ended; this one is {flow_run.state.name}")
-    result = await client.set_flow_run_state(flow_run.id, Cancelling())
+    # A run that has given its slot back has no process to end, and nobody who would bring Cancelling to an end.
+    waits = flow_run.state is not None and flow_run.state.is_scheduled()
+    result = await client.set_flow_run_state(flow_run.id, Cancelled() if waits else Cancelling())
     if result.status is SetStateStatus.ABORT:
         raise InvalidInput(what, flow_run.name, f"a {what} that can be cancelled: {result.details}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from httpx import HTTPError
 from prefect.client.orchestration import get_client
 
+from deployments.batches import Batches
 from deployments.orphans import end_owners, recover, requeue_lost
 from deployments.retention import clear_daily
 from deployments.setup import set_up_deployments, set_up_pool
@@ -105,7 +106,7 @@ class WorkerKeeper:
 
 
 async def tend_queue(config: OpenHandsConfig, say: Say, *, owns_pool: bool) -> None:
-    """Lift LOW tasks that waited too long, finish moves that were broken off and requeue what a worker took and lost.
+    """Lift LOW tasks that waited too long, finish what was broken off and requeue what a worker took and lost.
 
     Does so once a minute until cancelled; `owns_pool` as of `requeue_lost`.
     """
@@ -118,6 +119,8 @@ async def tend_queue(config: OpenHandsConfig, say: Say, *, owns_pool: bool) -> N
                     say(f"finished moving {flow_run.name} ({flow_run.id})")
                 for flow_run in await requeue_lost(client, owns_pool=owns_pool):
                     say(f"requeued {flow_run.name} ({flow_run.id}), which was {flow_run.state_name} in nobody's hands")
+                for batch in await Batches(client).finish_cancelling():
+                    say(f"cancelled the tasks of the batch {batch.name} ({batch.id})")
                 for flow_run in await queue.lift(timedelta(hours=config.lift_after_hours)):
                     say(f"lifted {flow_run.name} to normal, as {flow_run.id}: it waited too long")
         except (HTTPError, OSError, DevtasksError) as error:

@@ -1,79 +1,36 @@
 """The commands about batches: many tasks submitted as one, looked at, stopped, taken up again."""
 
-import asyncio
-import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from json import dumps
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
-from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
-from deployments.console import out, say, say_nothing, until_signal
-from devtasks.batch.discovery import Rule
-from devtasks.batch.order import IN_FLIGHT, BatchLimits, BatchOrder
-from devtasks.batch.rendering import Format, render
-from devtasks.batch.selection import Selection, parse_slice
-from devtasks.cli_client import open_client
-from devtasks.cli_models import ledger_url
-from devtasks.config import OpenHandsConfig
-from devtasks.errors import InvalidInput, ServiceUnreachable
+from deployments.console import out
+from devtasks.batch.rendering import Format
+from devtasks.cli_batch_submit import (
+    INTERRUPTED,
+    NO_LIMITS,
+    Json,
+    Limits,
+    ask,
+    print_id,
+    print_json,
+    print_summary,
+    submit,
+)
+from devtasks.errors import InvalidInput
 from devtasks.recovery import FailureKind
-from devtasks.task import DevTask
 
 if TYPE_CHECKING:
     from deployments.batches import Batches
-    from devtasks.batch.forecast import Forecast
     from devtasks.batch.summary import BatchSummary
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document for machines.")]
 Id = Annotated[str, Parameter(help="A batch's id or name.")]
-INTERRUPTED = 130
 
 batch = App(name="batch", help="Submit many tasks as one, with limits of the whole, and one summary.")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Limits:
-    """The limits of the whole batch, as options; what is not given is no limit, or stays as it is."""
-
-    max_tasks: Annotated[int | None, Parameter(help="Submit at most so many tasks.")] = None
-    max_cost_usd: Annotated[float | None, Parameter(help="US dollars that all its tasks may spend.")] = None
-    max_llm_calls: Annotated[int | None, Parameter(help="Calls to models that all its tasks may make.")] = None
-    max_hours: Annotated[float | None, Parameter(help="Hours after which no task begins.")] = None
-    max_failures: Annotated[int | None, Parameter(help="Tasks that may end without a result.")] = None
-    max_in_flight: Annotated[
-        int | None, Parameter(help=f"Tasks that wait or run at the same time; {IN_FLIGHT} by default.")
-    ] = None
-
-    def given(self) -> dict[str, float]:
-        """Return what was given, by the names that `BatchLimits` has for it."""
-        return {name.removeprefix("max_"): value for name, value in asdict(self).items() if value is not None}
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Choice:
-    """Which tasks are submitted, as options."""
-
-    filter: Annotated[str, Parameter(help="Only tasks whose target file matches this pattern, such as 'src/*.py'.")] = (
-        ""
-    )
-    shuffle: Annotated[bool, Parameter(negative="", help="In random order, the same for the same --seed.")] = False
-    seed: Annotated[int, Parameter(help="With --shuffle: the number the order comes from.")] = 0
-    slice: Annotated[str, Parameter(help="A:B, only those from A (counted from 0) up to, but without, B.")] = ":"
-    limit: Annotated[int | None, Parameter(help="Only the first so many of what is left.")] = None
-
-    def selection(self) -> Selection:
-        """Return the selection; raise InvalidInput for what is none."""
-        if self.limit is not None and self.limit < 1:
-            raise InvalidInput("--limit", self.limit, "a whole number from 1")
-        return Selection(self.filter, self.seed if self.shuffle else None, parse_slice(self.slice), self.limit)
+batch.command(submit)
 
 
 def register(app: App) -> None:
@@ -81,87 +38,16 @@ def register(app: App) -> None:
     app.command(batch)
 
 
-@batch.command
-def submit(
-    file: Annotated[Path | None, Parameter(help="A manifest: .yaml, .json, .jsonl or .csv.")] = None,
-    /,
-    *,
-    discover: Annotated[Rule | None, Parameter(help="Find the tasks in a repository instead, by this rule.")] = None,
-    repository: Annotated[Path, Parameter(help="With --discover: the repository.")] = Path(),
-    threshold: Annotated[float, Parameter(help="For uncovered: modules that tests cover less, 0 to 1.")] = 0.8,
-    coverage: Annotated[
-        Path | None, Parameter(help="For uncovered: a coverage.json, coverage.xml or .coverage file; else measured.")
-    ] = None,
-    since: Annotated[str, Parameter(help="For changed: the branch, tag or commit to compare with.")] = "HEAD~1",
-    complexity: Annotated[int, Parameter(help="For complex: functions with more paths.")] = 10,
-    name: Annotated[str, Parameter(help="What the batch is called; the file or the rule by default.")] = "",
-    choice: Choice = Choice(),
-    limits: Limits = Limits(),
-    one_branch: Annotated[
-        str, Parameter(help="Put all accepted patches together on a new branch of this name, in each repository.")
-    ] = "",
-    credentials: Annotated[str, Parameter(help="Name of an OpenRouter Credentials block.")] = "default",
-    use_docker: Annotated[
-        bool, Parameter(negative="", help="Work in containers, also where the runtime block says local.")
-    ] = False,
-    dry_run: Annotated[
-        bool, Parameter(negative="", help="Only show the tasks and what they would take; submit nothing.")
-    ] = False,
-    wait: Annotated[
-        bool, Parameter(negative="", help="Show progress and the summary; exit code 1 unless all were accepted.")
-    ] = False,
-    json: Json = False,
-) -> int:
-    """Submit a batch from a manifest, or of what a rule finds in a repository, and print its id.
-
-    Every mistake of a manifest is named, and then nothing is submitted. What waits, runs or was accepted already is not
-    submitted again.
-    """
-    from devtasks.batch.manifest import check_repositories, read_manifest
-
-    if (file is None) == (discover is None):
-        raise InvalidInput("batch", None if file is None else str(file), "a manifest, or --discover with a rule")
-    bounds = BatchLimits.parse(**limits.given())
-    selection = choice.selection()
-    if file is not None:
-        found, source = read_manifest(file), file.stem
-    else:
-        assert discover
-        from tasks.discovery import Options, discover_tasks
-
-        options = Options(threshold, coverage, since, complexity)
-        told = say_nothing if json else say
-        root = repository.expanduser().resolve()
-        discovered = until_signal(discover_tasks(discover, root, options, docker=use_docker, say=told))
-        if discovered is None:
-            return INTERRUPTED
-        found, source = discovered, f"{discover} {root.name}"
-    tasks = selection.of(found)
-    if not tasks:
-        raise InvalidInput("batch", source, "something to do: no task was found, or none is left of them")
-    check_repositories(str(file or source), tasks)
-    order = BatchOrder.parse(
-        name=name or source,
-        tasks=tasks,
-        limits=bounds,
-        one_branch=one_branch,
-        credentials=credentials,
-        use_docker=use_docker,
-    )
-    order.parameters()
-    return _show_dry_run(order, json=json) if dry_run else _submit(order, wait=wait, json=json)
-
-
 @batch.command(name="list")
 def list_batches(*, limit: Annotated[int, Parameter(help="At most so many.")] = 20, json: Json = False) -> int:
     """List batches, the newest first, and what they last said of themselves."""
     if not 1 <= limit <= 200:
         raise InvalidInput("--limit", limit, "a whole number from 1 to 200")
-    found = _ask(lambda batches: batches.list(limit))
+    found = ask(lambda batches: batches.list(limit))
     if found is None:
         return INTERRUPTED
     if json:
-        _print_json([asdict(each) for each in found])
+        print_json([asdict(each) for each in found])
         return 0
     table = Table("batch", "state", "tasks", "name", "progress", box=None, pad_edge=False)
     for each in found:
@@ -179,31 +65,31 @@ def show(
     json: Json = False,
 ) -> int:
     """Show where a batch stands, or what came of it. Exit code 0 only if every task was accepted."""
-    summary = _ask(lambda batches: _summary(batches, batch))
-    return INTERRUPTED if summary is None else _print(summary, Format.JSON if json else format)
+    summary = ask(lambda batches: _summary(batches, batch))
+    return INTERRUPTED if summary is None else print_summary(summary, Format.JSON if json else format)
 
 
 @batch.command
 def cancel(batch: Id, /, *, json: Json = False) -> int:
     """Cancel a batch and those of its own tasks that wait or run; `resume` takes it up again."""
 
-    async def ask(batches: "Batches") -> str:
+    async def answer(batches: "Batches") -> str:
         return str((await batches.cancel(await batches.find(batch))).id)
 
-    return _print_id(_ask(ask), json=json)
+    return print_id(ask(answer), json=json)
 
 
 @batch.command
-def resume(batch: Id, /, *, limits: Limits = Limits(), json: Json = False) -> int:
+def resume(batch: Id, /, *, limits: Limits = NO_LIMITS, json: Json = False) -> int:
     """Go on with a batch that was cancelled, stopped by a limit, failed or crashed; what is done is not done again.
 
     Limits that are given take the place of the batch's.
     """
 
-    async def ask(batches: "Batches") -> str:
+    async def answer(batches: "Batches") -> str:
         return str((await batches.resume(await batches.find(batch), **limits.given())).id)
 
-    return _print_id(_ask(ask), json=json)
+    return print_id(ask(answer), json=json)
 
 
 @batch.command
@@ -219,10 +105,10 @@ def retry(
     """Submit a new batch of the tasks of one that were not accepted, and print its id."""
     kinds = [_kind(each.strip()) for each in failed.split(",") if each.strip()]
 
-    async def ask(batches: "Batches") -> str:
+    async def answer(batches: "Batches") -> str:
         return str((await batches.retry(await batches.find(batch), kinds)).id)
 
-    return _print_id(_ask(ask), json=json)
+    return print_id(ask(answer), json=json)
 
 
 def _kind(name: str) -> FailureKind:
@@ -231,118 +117,5 @@ def _kind(name: str) -> FailureKind:
     return FailureKind(name)
 
 
-def _submit(order: BatchOrder, *, wait: bool, json: bool) -> int:
-    async def ask(batches: "Batches") -> "str | BatchSummary":
-        submitted = await batches.submit(order)
-        if not wait:
-            return str(submitted.id)
-        if not json:
-            say(f"batch {submitted.id}")
-        following = asyncio.create_task(_follow(batches, str(submitted.id))) if not json else None
-        try:
-            return await batches.summary(await batches.wait(submitted))
-        finally:
-            if following:
-                following.cancel()
-
-    answer = _ask(ask)
-    if answer is None or isinstance(answer, str):
-        return _print_id(answer, json=json)
-    return _print(answer, Format.JSON if json else Format.MARKDOWN)
-
-
-async def _follow(batches: "Batches", batch: str) -> None:
-    """Say what a batch says of itself, each time it says something else, until cancelled."""
-    said = ""
-    while True:
-        progress = await batches.progress(await batches.find(batch))
-        if progress != said:
-            say(progress)
-            said = progress
-        await asyncio.sleep(2)
-
-
 async def _summary(batches: "Batches", batch: str) -> "BatchSummary":
     return await batches.summary(await batches.find(batch))
-
-
-def _show_dry_run(order: BatchOrder, *, json: bool) -> int:
-    forecast = until_signal(_forecast(order.tasks))
-    if forecast is None:
-        return INTERRUPTED
-    if json:
-        tasks = [task.model_dump(mode="json", exclude_defaults=True) for task in order.tasks]
-        _print_json({"name": order.name, "tasks": tasks, "forecast": asdict(forecast)})
-        return 0
-    table = Table("task", "category", "target", "priority", "description", box=None, pad_edge=False)
-    for task in order.tasks:
-        first = task.description.splitlines()[0]
-        table.add_row(task.task_id, task.category, escape(task.target_file or ""), task.priority, escape(first))
-    out.print(table, soft_wrap=True)
-    _print_forecast(forecast)
-    return 0
-
-
-async def _forecast(tasks: tuple[DevTask, ...]) -> "Forecast":
-    from deployments.queue_stats import day_quota
-    from devtasks.batch.forecast import forecast
-    from devtasks.ledger import Ledger
-
-    config = OpenHandsConfig.from_env()
-    async with Ledger.open(ledger_url(config)) as ledger:
-        used, limit = 0, None
-        try:
-            async with open_client():
-                used, limit = await day_quota(ledger, config)
-        except ServiceUnreachable:
-            pass  # Which account it is, the server's block says.
-        return forecast(tasks, await ledger.attempts(include_simulated=False), used=used, limit=limit)
-
-
-def _print_forecast(forecast: "Forecast") -> None:
-    unknown = "not known yet"
-    calls = unknown if forecast.llm_calls is None else f"about {forecast.llm_calls:.0f}"
-    share = unknown if forecast.quota_share is None else f"{forecast.quota_share:.0%} of a day's free requests"
-    money = unknown if forecast.cost_usd is None else f"about ${forecast.cost_usd:.4f}"
-    time = unknown if forecast.seconds is None else f"about {forecast.seconds / 60:.0f} min, one task at a time"
-    known = ", ".join(f"{number} {category}" for category, number in forecast.known.items())
-    out.print(
-        f"{forecast.tasks} tasks; nothing was submitted. Calls: {calls}. Quota: {share}. Money: {money}. Time: {time}.",
-        soft_wrap=True,
-    )
-    out.print(f"[dim]from the tasks that the ledger knows, without simulated ones: {known}[/]", soft_wrap=True)
-
-
-def _ask[T](question: "Callable[[Batches], Awaitable[T]]") -> T | None:
-    """Ask about batches at the server that is up; None on Ctrl-C."""
-
-    async def run() -> T:
-        from deployments.batches import Batches
-
-        async with open_client() as client:
-            return await question(Batches(client))
-
-    return until_signal(run())
-
-
-def _print(summary: "BatchSummary", to: Format) -> int:
-    text = render(summary, to)
-    if to is Format.MARKDOWN and out.is_terminal:
-        out.print(Markdown(text))
-    else:
-        sys.stdout.write(text)
-    return 0 if summary.all_accepted else 1
-
-
-def _print_id(batch: str | None, *, json: bool) -> int:
-    if batch is None:
-        return INTERRUPTED
-    if json:
-        _print_json({"batch_id": batch})
-    else:
-        out.print(batch)
-    return 0
-
-
-def _print_json(answer: object) -> None:
-    sys.stdout.write(dumps(answer, indent=2, default=str) + "\n")

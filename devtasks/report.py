@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from devtasks.metrics_collector import ExecutionMetrics
+from devtasks.task import DevTask
 from devtasks.validation.result import Finding
 
 MAX_DIFF = 100_000
@@ -145,6 +146,26 @@ def finding_line(finding: Finding) -> str:
     """Return a finding as one line of Markdown."""
     place = f" at `{finding.place}`" if finding.place else ""
     return f"- **{finding.level}** {finding.rule}{place}: {finding.message}"
+
+
+def delivered_message(
+    *, task: DevTask, flow_run_id: str, model: str | None, score: float, passed: bool, simulated: bool
+) -> str:
+    """Return the message of a delivered commit: what, the verdict, and the trailers that name task and run."""
+    mark = " (simulated)" if simulated else ""
+    verdict = (
+        f"accepted{mark}, score {score:.2f}, validated independently of the agent."
+        if passed
+        else f"NOT accepted by validation{mark}, score {score:.2f}; delivered because a person said so."
+    )
+    return (
+        f"{task.title}{mark}\n\n"
+        f"{task.description.splitlines()[0][:200]}\n\n"
+        f"Verdict: {verdict}\n\n"
+        f"Devtasks-Task: {task.task_id}\n"
+        f"Devtasks-Run: {flow_run_id}\n"
+        f"Devtasks-Model: {model}{mark}\n"
+    )
 
 
 def _longest_run(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from uuid import UUID, uuid5
@@ -18,15 +18,16 @@ from pydantic import Field
 
 from devtasks.batch.order import IN_FLIGHT, BatchOrder
 from devtasks.batch.rendering import FILES, document, render
-from devtasks.batch.standing import OPEN, Standing, Stop, Tally, admitted, count, next_look, stop_of
+from devtasks.batch.standing import LONGEST_LOOK, OPEN, Standing, Stop, Tally, admitted, count, next_look, stop_of
 from devtasks.batch.summary import BatchSummary
 from devtasks.config import OpenHandsConfig
-from devtasks.errors import DevtasksError, InvalidInput
+from devtasks.errors import DevtasksError, InvalidInput, ServiceUnreachable
 from devtasks.ledger import Ledger
 from devtasks.run_folder import RunFolder
 from devtasks.task import DevTask
 from flows.admission import Admission
 from flows.batch_artifacts import describe, show_progress, show_summary
+from flows.batch_branch import merge_branches
 from flows.batch_tasks import (
     AWAITING_TASKS,
     SINCE,
@@ -97,18 +98,31 @@ async def batch(  # noqa: PLR0917 - each parameter is a field of the form in the
         runtime_block: Name of an OpenHands Runtime block.
         use_docker: Work in a container, also where the runtime block says local.
     """
-    config, flow_run_id = OpenHandsConfig.from_env(), str(flow_run.id)
+    flow_run_id = str(flow_run.id)
     try:
-        async with (
-            claimed_folder(config, flow_run_id) as folder,
-            Ledger.open(config.ledger_url) as ledger,
-            get_client() as client,
-        ):
-            admission = Admission(client, config.queue_max_size)
-            return await Look(admission, ledger, folder, UUID(flow_run_id)).take()
+        return await _look(UUID(flow_run_id), OpenHandsConfig.from_env())
     except DevtasksError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
         return Failed(message=str(error))
+
+
+async def _look(batch_id: UUID, config: OpenHandsConfig) -> State[Any]:
+    """Take one look, or another one later where the ledger cannot be reached."""
+    async with claimed_folder(config, str(batch_id)) as folder, get_client() as client:
+        admission = Admission(client, config.queue_max_size)
+        try:
+            async with Ledger.open(config.ledger_url) as ledger:
+                return await Look(admission, ledger, folder, batch_id).take()
+        except ServiceUnreachable as error:
+            get_run_logger().warning("%s", error)
+            await _give_back(client, batch_id, str(error), LONGEST_LOOK)
+
+
+async def _give_back(client: PrefectClient, batch_id: UUID, message: str, wait: timedelta) -> NoReturn:
+    """Give the slot back until the next look; a batch that was cancelled meanwhile stays so."""
+    state = Scheduled(name=AWAITING_TASKS, message=message, scheduled_time=datetime.now(UTC) + wait)
+    await client.set_flow_run_state(batch_id, state)
+    raise Pause(message, state=state)
 
 
 @dataclass(frozen=True)
@@ -138,7 +152,7 @@ class Look:
         await show_progress(self.client, tasks, tally)
         get_run_logger().info("%s", describe(tally))
         if tally.number(OPEN) or (stop is None and tally.counts[Standing.NOT_SUBMITTED]):
-            await self._postpone(tally)
+            await _give_back(self.client, self.batch_id, describe(tally), next_look(tally.seconds))
         return await self._finish(tasks, stop)
 
     def _stop(self, tasks: BatchTasks, tally: Tally) -> Stop | None:
@@ -197,18 +211,13 @@ class Look:
             return Claim(Origin.THERE, found.idempotency_key or "")
         return Claim(Origin.OWN, found or "")
 
-    async def _postpone(self, tally: Tally) -> NoReturn:
-        """Give the slot back until the next look; a batch that was cancelled meanwhile stays so."""
-        at = datetime.now(UTC) + next_look(tally.seconds)
-        state = Scheduled(name=AWAITING_TASKS, message=describe(tally), scheduled_time=at)
-        await self.client.set_flow_run_state(self.batch_id, state)
-        raise Pause(describe(tally), state=state)
-
     async def _finish(self, tasks: BatchTasks, stop: Stop | None) -> State[Any]:
         """Sum up, in files, as an artifact, as an event, and in the state that ends the batch."""
         name, reason = (STOPPED, stop.reason) if stop else (FINISHED, "")
         summary = await summarise(self.client, tasks, state=name, reason=reason)
-        summary = summary.model_copy(update={"ended_at": datetime.now(UTC)})
+        # A draft pull request of each of these branches would be made here.
+        branches = await merge_branches(tasks.order, summary, self.folder) if tasks.order.one_branch else ()
+        summary = summary.model_copy(update={"ended_at": datetime.now(UTC), "branches": branches})
         await asyncio.to_thread(write_files, self.folder.path, summary)
         await show_summary(self.client, tasks.batch, summary)
         _announce(summary, tasks.since)

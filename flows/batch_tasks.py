@@ -216,6 +216,7 @@ def _summed_up(tasks: BatchTasks, task: DevTask, report: TaskReport | None) -> B
             "cost_usd": sum(each.cost_usd for each in report.attempts),
             "seconds": sum(each.seconds for each in report.attempts),
             "score": last.score if last else None,
+            "model": last.model_served if last else None,
             "simulated": report.simulated,
             "diff_path": report.diff_path,
             "branch": report.branch,

@@ -17,8 +17,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, Scheduled
 
 from blocks import OpenRouterCredentials
-from devtasks.batch.discovery import Rule
 from devtasks.batch.order import BatchLimits, BatchOrder
+from devtasks.batch.selection import Rule
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import DevtasksError, InvalidInput
 from devtasks.ledger import Ledger

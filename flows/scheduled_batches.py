@@ -6,8 +6,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from devtasks.batch.discovery import Rule
 from devtasks.batch.order import BatchLimits
+from devtasks.batch.selection import Rule
 from devtasks.task import TaskCategory
 from flows.found_batch import Wanted, run_found_batch
 

@@ -77,15 +77,16 @@ async def take_up(client: PrefectClient, before: FlowRun) -> bool:
     # A process that was asked to end calls its run crashed, which is no end of the task.
     if now.state and now.state.is_final() and now.state_type is not StateType.CRASHED:
         return False
-    deaths = _deaths(await client.read_flow_run_states(before.id))
-    await client.set_flow_run_state(before.id, _next_state(before, deaths), force=True)
+    states = await client.read_flow_run_states(before.id)
+    await client.set_flow_run_state(before.id, next_state(before, states), force=True)
     return True
 
 
-def _next_state(flow_run: FlowRun, deaths: int) -> State:
+def next_state(flow_run: FlowRun, states: Iterable[State]) -> State:
+    """Return what becomes of a run that lost its worker, by all the states it was in."""
     if flow_run.state_type is StateType.CANCELLING:
         return Cancelled(message="Cancelled while its worker was gone.")
-    if deaths >= MAX_RESTARTS:
+    if (deaths := _deaths(states)) >= MAX_RESTARTS:
         return Crashed(message=f"Its worker died {deaths + 1} times; not queued again.")
     return Scheduled(name=TaskStatus.AWAITING_RETRY, message=QUEUED_AGAIN)
 

@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import Artifact, acreate_markdown_artifact, acreate_table_artifact
 
 from devtasks import workspace as git
-from devtasks.report import TaskReport, attempt_rows, diff_markdown, verdict_markdown
+from devtasks.report import TaskReport, attempt_rows, delivered_message, diff_markdown, verdict_markdown
 from devtasks.task import Delivery
 from devtasks.validation.result import ValidationResult
 from devtasks.workspace import Identity, Patch, Workspace
@@ -66,20 +66,12 @@ async def publish_report(run: Run, report: TaskReport, diff: str) -> None:
 
 
 def commit_message(run: Run, verdict: ValidationResult) -> str:
-    """Return the message of a delivered commit: what, the verdict, and the trailers that name task and run."""
-    model = run.gateway.calls[-1].model_served if run.gateway.calls else None
-    mark = " (simulated)" if run.simulated else ""
-    return (
-        f"{run.task.title}{mark}\n\n"
-        f"{run.task.description.splitlines()[0][:200]}\n\n"
-        f"Verdict: {_verdict(verdict, mark)}\n\n"
-        f"Devtasks-Task: {run.task.task_id}\n"
-        f"Devtasks-Run: {run.flow_run_id}\n"
-        f"Devtasks-Model: {model}{mark}\n"
+    """Return the message of a delivered commit."""
+    return delivered_message(
+        task=run.task,
+        flow_run_id=run.flow_run_id,
+        model=run.gateway.calls[-1].model_served if run.gateway.calls else None,
+        score=verdict.score,
+        passed=verdict.passed,
+        simulated=run.simulated,
     )
-
-
-def _verdict(verdict: ValidationResult, mark: str) -> str:
-    if verdict.passed:
-        return f"accepted{mark}, score {verdict.score:.2f}, validated independently of the agent."
-    return f"NOT accepted by validation{mark}, score {verdict.score:.2f}; delivered because a person said so."

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devtasks.batch.coverage_files import read_coverage
-from devtasks.batch.discovery import Found, Rule, changed, complex_functions, modules, uncovered, undocumented
+from devtasks.batch.discovery import Found, changed, complex_functions, modules, uncovered, undocumented
+from devtasks.batch.selection import Rule
 from devtasks.errors import InvalidInput
 from devtasks.task import DevTask, TaskCategory
 from devtasks.validation.conventions import MAX_SOURCE_BYTES

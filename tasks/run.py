@@ -91,7 +91,7 @@ class Services:
     async def of(self, endpoint: Endpoint | None, keys: OpenRouterCredentials) -> Service:
         """Return the service at a model's own endpoint, with the key of that one's block; without one the run's."""
         if endpoint:
-            own = await _load(OpenRouterCredentials, "credentials", endpoint.credentials)
+            own = await load_block(OpenRouterCredentials, "credentials", endpoint.credentials)
             keys = own.model_copy(update={"base_url": endpoint.base_url})
         self._redactor.learn("model service's key", keys.api_key.get_secret_value())
         name = fingerprint(keys.base_url, keys.api_key)
@@ -125,10 +125,10 @@ async def open_run(
     `docker` is whether the task asks for a container.
     """
     config = OpenHandsConfig.from_env()
-    keys = await _load(OpenRouterCredentials, "credentials", credentials)
-    settings = await _load(OpenHandsRuntime, "runtime", runtime)
+    keys = await load_block(OpenRouterCredentials, "credentials", credentials)
+    settings = await load_block(OpenHandsRuntime, "runtime", runtime)
     wanted = task.delivery is Delivery.PULL_REQUEST
-    hub = await _load(GitHubCredentials, "github", github) if wanted else None
+    hub = await load_block(GitHubCredentials, "github", github) if wanted else None
     sandbox = await choose_sandbox(docker, settings, config, get_run_logger().warning)
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
     async with AsyncExitStack() as stack:
@@ -205,9 +205,10 @@ def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:
     )
 
 
-async def _load[B: (GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials)](
+async def load_block[B: (GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials)](
     block: type[B], field: str, name: str
 ) -> B:
+    """Return a block; raise InvalidInput for `field` where there is none of this name."""
     try:
         return await block.aload(name)  # pyright: ignore[reportReturnType]
     except ValueError:

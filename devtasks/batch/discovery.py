@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from devtasks.errors import InvalidInput, WorkspaceError
@@ -14,15 +13,6 @@ from devtasks.validation.reports import read_bounded
 from devtasks.workspace.git import Git, names
 
 _LISTED = 8
-
-
-class Rule(StrEnum):
-    """How tasks are found."""
-
-    UNCOVERED = "uncovered"
-    CHANGED = "changed"
-    UNDOCUMENTED = "undocumented"
-    COMPLEX = "complex"
 
 
 @dataclass(frozen=True)

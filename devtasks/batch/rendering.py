@@ -7,8 +7,6 @@ from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree as Xml
 
-from jinja2 import Environment, StrictUndefined
-
 from devtasks.batch.standing import Standing
 from devtasks.batch.summary import BatchSummary, BatchTask, MergedBranch
 
@@ -191,6 +189,8 @@ _STYLES = {Standing.ACCEPTED: "accepted", Standing.APPROVED: "approved"}
 
 
 def _html(summary: BatchSummary) -> str:
+    from jinja2 import Environment, StrictUndefined
+
     rows = [task_cells(task) for task in summary.tasks]
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(_PAGE)
     return template.render(

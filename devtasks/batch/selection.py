@@ -1,15 +1,25 @@
-"""Which of a batch's tasks are submitted, and in which order."""
+"""Which tasks a batch is made of: the rules that find some, the choice among them, and their order."""
 
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from devtasks.errors import InvalidInput
 from devtasks.task import DevTask
 
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?")
+
+
+class Rule(StrEnum):
+    """How tasks are found in a project; see discovery.py."""
+
+    UNCOVERED = "uncovered"
+    CHANGED = "changed"
+    UNDOCUMENTED = "undocumented"
+    COMPLEX = "complex"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class BatchTask(BaseModel):
     cost_usd: float = 0.0
     seconds: float = 0.0
     score: float | None = None
+    model: str | None = None
     simulated: bool = False
     diff_path: str | None = None
     branch: str | None = None

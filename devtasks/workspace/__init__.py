@@ -34,6 +34,7 @@ from devtasks.workspace.checkout import (
 )
 from devtasks.workspace.comparison import Change, ChangeStatus, Patch, diff
 from devtasks.workspace.delivery import DeliveredBranch, Identity, deliver_branch, deliver_patch
+from devtasks.workspace.merging import Contribution, Merge, merge_patches
 from devtasks.workspace.publication import push
 from devtasks.workspace.remotes import branch_name, github_name
 from devtasks.workspace.source import check_repository
@@ -41,8 +42,10 @@ from devtasks.workspace.source import check_repository
 __all__ = [
     "Change",
     "ChangeStatus",
+    "Contribution",
     "DeliveredBranch",
     "Identity",
+    "Merge",
     "Patch",
     "Workspace",
     "apply_patch",
@@ -53,6 +56,7 @@ __all__ = [
     "diff",
     "github_name",
     "list_files",
+    "merge_patches",
     "prepare",
     "push",
     "read_bytes",

@@ -100,9 +100,9 @@ def take_over(workspace: Workspace, checkout: Path) -> None:
                 shutil.copy2(source, copy, follow_symlinks=False)
 
 
-def apply_patch(workspace: Workspace, patch: bytes) -> None:
+def apply_patch(workspace: Workspace, patch: bytes, *options: str) -> None:
     """Change the workspace's files as a patch says; raise WorkspaceError where it does not apply."""
-    workspace.git.run("apply", "--whitespace=nowarn", "-", stdin=patch)
+    workspace.git.run("apply", "--whitespace=nowarn", *options, "-", stdin=patch)
 
 
 def seen_by_git(folder: Path) -> tuple[Path, ...]:

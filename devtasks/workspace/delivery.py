@@ -15,8 +15,9 @@ from devtasks.workspace.comparison import Patch
 from devtasks.workspace.git import Git
 from devtasks.workspace.source import is_url
 
-_MAX_NAMES = 100
+MAX_NAMES = 100
 _RUN = re.compile(r"^Devtasks-Run:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
+_BATCH = re.compile(r"^Devtasks-Batch:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
 _RESULT = "refs/devtasks/result"
 _TIP = "%00".join(f"%({field})" for field in ("refname", "objectname", "tree", "parent", "worktreepath", "contents"))
 
@@ -38,14 +39,18 @@ class DeliveredBranch:
 
 
 @dataclass(frozen=True)
-class _Tip:
-    """What a branch's name stands for in the user's repository; all empty when it only has branches below it."""
+class Tip:
+    """What a branch's name stands for in the user's repository; all empty when it only has branches below it.
+
+    `run` is the id in the last trailer `Devtasks-Run` of the commit's message, `batch` the one in `Devtasks-Batch`.
+    """
 
     commit: str = ""
     tree: str = ""
     parent: str = ""
     worktree: str = ""
     run: str | None = None
+    batch: str | None = None
 
 
 def deliver_patch(patch: Patch, destination: Path) -> Path:
@@ -86,23 +91,24 @@ def deliver_branch(
     if not patch.changes:
         raise WorkspaceError("the patch changes nothing: there is nothing to deliver")
     user = Git.at(Path(workspace.repository))
-    _check_name(user, branch)
+    check_name(user, branch)
     run = _run_id(message)
-    for name in _candidates(branch):
-        seen = _tip(user, name)
+    for name in candidates(branch):
+        seen = tip_of(user, name)
         if seen and (seen.commit == "" or seen.run is None or seen.run != run):
             continue
         if seen and (seen.tree, seen.parent) == (patch.tree, workspace.base_commit):
             return DeliveredBranch(name, seen.commit)
         if seen and seen.worktree:
             continue
-        commit = _commit(workspace, patch, message, author)
-        if _point(workspace, user, name, commit, seen):
+        commit = commit_tree(workspace, patch.tree, workspace.base_commit, message, author)
+        if point(workspace, user, name, commit, seen):
             return DeliveredBranch(name, commit)
-    raise WorkspaceError(f"{_MAX_NAMES} branches named like {branch} exist; delete those no longer needed")
+    raise WorkspaceError(f"{MAX_NAMES} branches named like {branch} exist; delete those no longer needed")
 
 
-def _check_name(user: Git, branch: str) -> None:
+def check_name(user: Git, branch: str) -> None:
+    """Refuse with InvalidInput a name that git does not allow for a branch."""
     try:
         user.run("check-ref-format", f"refs/heads/{branch}")
     except WorkspaceError:
@@ -113,17 +119,21 @@ def _check_name(user: Git, branch: str) -> None:
         raise InvalidInput("branch", branch, "a name that git allows for a branch")
 
 
-def _candidates(branch: str) -> Iterator[str]:
-    numbered = (f"{branch}-{number}" for number in range(2, _MAX_NAMES + 1))
+def candidates(branch: str) -> Iterator[str]:
+    """Yield a branch's name, then that name with numbers."""
+    numbered = (f"{branch}-{number}" for number in range(2, MAX_NAMES + 1))
     return itertools.chain([branch], numbered)
 
 
-def _tip(user: Git, branch: str) -> _Tip | None:
+def tip_of(user: Git, branch: str) -> Tip | None:
+    """Return what a branch's name stands for in a repository, None where it is free."""
     listed = user.run("for-each-ref", f"--format={_TIP}", f"refs/heads/{branch}").decode(errors="replace")
     if not listed:
         return None
     ref, commit, tree, parent, worktree, contents = listed.split("\0", 5)
-    return _Tip(commit, tree, parent, worktree, _run_id(contents)) if ref == f"refs/heads/{branch}" else _Tip()
+    found = _BATCH.findall(contents)
+    batch = found[-1] if found else None
+    return Tip(commit, tree, parent, worktree, _run_id(contents), batch) if ref == f"refs/heads/{branch}" else Tip()
 
 
 def _run_id(message: str) -> str | None:
@@ -131,18 +141,18 @@ def _run_id(message: str) -> str | None:
     return found[-1] if found else None
 
 
-def _commit(workspace: Workspace, patch: Patch, message: str, author: Identity) -> str:
+def commit_tree(workspace: Workspace, tree: str, parent: str, message: str, author: Identity) -> str:
+    """Return the id of a new commit of this tree in the workspace's own objects."""
     who = {
         f"GIT_{role}_{field}": value
         for role in ("AUTHOR", "COMMITTER")
         for field, value in (("NAME", author.name), ("EMAIL", author.email))
     }
     git = workspace.git.having(**who)
-    commit = git.run("commit-tree", patch.tree, "-p", workspace.base_commit, "-F", "-", stdin=message.encode())
-    return commit.decode().strip()
+    return git.run("commit-tree", tree, "-p", parent, "-F", "-", stdin=message.encode()).decode().strip()
 
 
-def _point(workspace: Workspace, user: Git, branch: str, commit: str, seen: _Tip | None) -> bool:
+def point(workspace: Workspace, user: Git, branch: str, commit: str, seen: Tip | None) -> bool:
     """Bring the commit over and make the branch point to it; False when someone else changed the branch meanwhile."""
     workspace.git.run("update-ref", _RESULT, commit)
     options = ("--no-tags", "--no-prune", "--no-write-fetch-head", "--no-recurse-submodules")
@@ -151,7 +161,7 @@ def _point(workspace: Workspace, user: Git, branch: str, commit: str, seen: _Tip
     try:
         user.run("update-ref", "--no-deref", "-m", "devtasks: deliver", f"refs/heads/{branch}", commit, expected)
     except WorkspaceError:
-        if _tip(user, branch) == seen:
+        if tip_of(user, branch) == seen:
             raise
         return False
     return True

@@ -407,3 +407,18 @@ def test_fingerprint_is_of_the_work_alone() -> None:
     asked = {"description": "Test it.", "repository": "/r", "metadata": {"who": "me"}}
     assert fingerprint(asked) == fingerprint({"repository": "/r", "description": "Test it.", "batch": "night"})
     assert fingerprint(asked) != fingerprint(asked | {"description": "Test that."})
+
+
+def test_task_that_gave_its_slot_back_is_cancelled_though_no_worker_has_it(
+    server: PrefectStack, repository: Path
+) -> None:
+    async def body(client: PrefectClient, queue: TaskQueue) -> None:
+        entered = (await queue.enqueue(make_task(repository))).flow_run
+        await client.update_flow_run(entered.id, infrastructure_pid="host:1")
+        await end(client, entered, Scheduled(name="AwaitingQuota"))
+        await queue.cancel(str(entered.id))
+        found = await client.read_flow_run(entered.id)
+        assert found.state
+        assert found.state.is_cancelled()
+
+    play(server, body)

@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from devtasks import migrations
 from devtasks.errors import InvalidInput, LedgerError, ServiceUnreachable
 from devtasks.ledger import Ledger, database, metadata
+from devtasks.ledger.measurements import Usage
 from devtasks.metrics_collector import ExecutionMetrics, LlmCall
 from devtasks.validation.result import Finding, ValidationLevel
 
@@ -82,6 +83,18 @@ def test_a_runs_calls_come_back_in_the_order_they_were_made(database_url: str) -
     shuffled = random.Random(7).sample(calls, len(calls))
     record(database_url, calls=(*shuffled, make_call(flow_run_id="other")))
     assert run(database_url, lambda ledger: ledger.calls("run")) == tuple(calls)
+
+
+def test_what_runs_have_used_is_summed_up_while_they_run(database_url: str) -> None:
+    calls = tuple(
+        make_call(flow_run_id=run_id, sequence=number, cost_usd=0.25, simulated=run_id == "c")
+        for run_id in ("a", "b", "c")
+        for number in (1, 2)
+    )
+    record(database_url, calls=calls)
+    assert run(database_url, lambda ledger: ledger.usage(["a", "b"])) == Usage(4, 1.0, simulated=False)
+    assert run(database_url, lambda ledger: ledger.usage(["c", "none"])) == Usage(2, 0.5, simulated=True)
+    assert run(database_url, lambda ledger: ledger.usage([])) == Usage(0, 0.0, simulated=False)
 
 
 def test_recording_a_key_again_replaces_the_row(database_url: str) -> None:
