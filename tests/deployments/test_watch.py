@@ -249,7 +249,7 @@ def test_exit_code_is_that_of_the_tasks_and_each_event_a_line_of_json(
     code, lines = devtasks(accepted)
     assert (code, [line["event"] for line in lines]) == (0, ["state", "report"])
     assert (lines[0]["state"], lines[1]["report"]["outcome"]) == ("Accepted", "accepted")
-    code, lines = devtasks(accepted, waiting, "--seconds", "5")
+    code, lines = devtasks(accepted, waiting, "--seconds", "15")
     assert (code, {line["flow_run_id"] for line in lines}) == (1, {accepted, waiting})
     code, lines = devtasks("--seconds", "2")
     assert (code, [line["flow_run_id"] for line in lines]) == (0, [waiting])
