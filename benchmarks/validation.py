@@ -10,7 +10,7 @@ loops end.
 A bad result's rules stop where nothing can make it accepted any more: at an error that no cut can take away, or where
 what is cut leaves nothing bad. So its score and the rules that reject it are not all that `devtasks validate` says.
 
-What was judged is kept line by line in judged.jsonl in the cache; `--resume` adds to it, and counts all of it.
+What was judged is kept line by line in results/validation.jsonl; `--resume` adds to it, and counts all of it.
 
 Exit codes: 0 no bad result was accepted, 1 one was (with CHECK=1 any other missed aim too), 2 wrong usage.
 """
@@ -34,7 +34,7 @@ from corpus.modules import MODULES, Module
 from corpus.results import Result, good_result
 from corpus.sources import CACHE, fetch, good, lay_out
 from cyclopts import App, Parameter
-from report import Aim, finish, machine
+from report import RESULTS, Aim, finish, machine
 
 from devtasks.errors import DevtasksError, InvalidInput
 from devtasks.execution import bubblewrap
@@ -210,7 +210,7 @@ def main(
     part: Annotated[str, Parameter(help="One of so many equal parts of the matrix, such as 2/8.")] = "1/1",
     resume: Annotated[bool, Parameter(negative=(), help="Leave out what was judged before, and count it.")] = False,
     jobs: Annotated[int, Parameter(help="Modules at the same time.")] = 1,
-    cache: Annotated[Path, Parameter(help="Where source distributions and what was judged are kept.")] = CACHE,
+    cache: Annotated[Path, Parameter(help="Where source distributions are kept.")] = CACHE,
 ) -> int:
     """Judge the corpus; print the matrix, the bad results accepted and the good ones rejected."""
     chosen = kinds.split(",") if kinds else list(KINDS)
@@ -220,7 +220,7 @@ def main(
     if jobs < 1 or (modules is not None and modules < 1):
         raise InvalidInput("--jobs, --modules", "below 1", "a whole number from 1 on")
     number, parts = _part(part)
-    record = Record(cache / "judged.jsonl", resume)
+    record = Record(RESULTS / "validation.jsonl", resume)
     work = {
         module: [
             kind
@@ -239,8 +239,8 @@ def main(
             print(f"    {rule}: {message}")
     commits = Counter(each.commit for each in judgements)
     print("judged at", ", ".join(f"{commit} ({number})" for commit, number in commits.items()))
-    samples = [asdict(each) for each in judgements]
-    missed = finish("validation", where, _rows(judgements), samples, _aims(judgements))
+    rows = _rows(judgements)
+    missed = finish("validation", where, rows, rows, _aims(judgements))
     return 1 if any(each.kind != GOOD for each in wrong) else missed
 
 
@@ -262,7 +262,6 @@ class Record:
     """What was judged, by module and kind, in a file of one line each; what is added is in the file at once."""
 
     def __init__(self, path: Path, resume: bool) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         path.open("a" if resume else "w").close()
         found = [Judgement(**json.loads(line)) for line in path.read_text().splitlines()]
