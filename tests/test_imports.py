@@ -22,6 +22,7 @@ READS_ENVIRONMENT = {
     "devtasks/execution/docker_builder.py": "has docker pass on by name what may hold an index's password",
     "devtasks/execution/local.py": "passes a few harmless variables on to the agent",
     "devtasks/execution/supervisor.py": "adds a command's variables to its own, which are scrubbed",
+    "devtasks/validation/mutation_run.py": "asks, in the sandbox, whether pytest loads plugins by itself",
     "devtasks/validation/watch_tests.py": "compares, in the sandbox, what a test leaves with what it found",
     "devtasks/workspace/git.py": "passes all but GIT_* on to git, which needs HOME, proxies and askpass",
     "deployments/prefork/child.py": "takes over its job's environment, as a new process would",

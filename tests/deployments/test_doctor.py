@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,10 @@ import httpx
 import pytest
 from prefect_stack import PrefectStack
 from pydantic import SecretStr
+from queues import deploy_tasks
 from services import service
 
+from blocks import OpenRouterCredentials
 from deployments.doctor import account, checks, machine
 from deployments.doctor.checks import Check, Finding, Probe, Status, examine, exit_code, ok
 from deployments.doctor.diagnosis import ON_SERVER, diagnose, first_step
@@ -195,8 +198,13 @@ def test_server_without_its_set_up_lacks_a_worker_blocks_and_deployments_of_this
     monkeypatch.setenv("PREFECT_API_URL", server.url)
     monkeypatch.setenv("DEVTASKS_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["devtasks", "doctor", "--json", "--offline"])
-    with Connection(server.url, server.auth).settings(), pytest.raises(SystemExit) as end:
-        cli.main()
+    with Connection(server.url, server.auth).settings():
+        # What other tests have set up on the server that they share.
+        asyncio.run(deploy_tasks(server))
+        with suppress(ValueError):
+            OpenRouterCredentials.delete("default")
+        with pytest.raises(SystemExit) as end:
+            cli.main()
     assert end.value.code == 1
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     found = {each["name"]: each for each in document["checks"]}

@@ -63,7 +63,7 @@ def test_parameters_are_all_of_the_flows(repository: Path) -> None:
     task = make_task(repository, limits={"batch_cost_usd": 1}, batch="night")
     names = set(inspect.signature(development_task.fn).parameters)
     parameters = task_parameters(task)
-    assert names - set(parameters) == {"credentials", "runtime_block", "use_docker"}
+    assert names - set(parameters) == {"credentials", "runtime_block", "github", "use_docker"}
     assert set(parameters) <= names
     assert (parameters["category"], parameters["batch"], parameters["model"]) == (TaskCategory.UNIT_TEST, "night", "")
     limits = TaskLimits(batch_cost_usd=1).model_dump()

@@ -3,14 +3,24 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from devtasks import cli
 
-COMMANDS = sorted(name for name in cli.app if not name.startswith("-"))
+
+def words_of(app: App, *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command, those of groups of commands too."""
+    for name in sorted(name for name in app if not name.startswith("-")):
+        inner = list(words_of(app[name], *above, name))
+        yield from inner or [(*above, name)]
+
+
+COMMANDS = [pytest.param(words, id=" ".join(words)) for words in words_of(cli.app)]
 
 NEEDS_SERVER: Mapping[str, tuple[str, ...]] = {
     "cancel": ("x",),
@@ -51,17 +61,18 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_is_explained_and_json_is_one(command: str) -> None:
-    arguments = cli.app[command].assemble_argument_collection()
-    assert not [each.name for each in arguments if not each.parameter.help]
+def test_every_option_is_explained_and_json_is_one(command: tuple[str, ...]) -> None:
+    arguments = reduce(App.__getitem__, command, cli.app).assemble_argument_collection()
+    # What several options are fields of has no name of its own.
+    assert not [each.name for each in arguments if each.name != "*" and not each.parameter.help]
     assert "--json" in {name for each in arguments for name in each.names}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_option_is_one_message_and_exit_code_2(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, command, *REQUIRED.get(command, ()), "--no-such-option") == 2
+    assert run(monkeypatch, *command, *REQUIRED.get(command[0], ()), "--no-such-option") == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "--no-such-option" in shown.err
@@ -114,7 +125,7 @@ print(*[name for name in ("prefect", "openhands", "pandas", "sqlalchemy") if nam
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        (("devtasks", "sub"), {"submit-task"}),
+        (("devtasks", "sub"), {"submit-spooled", "submit-task"}),
         (("devtasks", "set"), {"set-priority", "setup"}),
         (("devtasks", "list", "--priority", ""), {"critical", "high", "normal", "low"}),
         (("devtasks", "submit-task", "--category", "unit"), {"unit_test"}),
