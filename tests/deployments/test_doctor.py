@@ -13,7 +13,6 @@ import httpx
 import pytest
 from prefect_stack import PrefectStack
 from pydantic import SecretStr
-from queues import deploy_tasks
 from services import service
 
 from blocks import OpenRouterCredentials
@@ -27,6 +26,12 @@ from devtasks.errors import InvalidInput, ServiceUnreachable
 from devtasks.openrouter.client import SIMULATED_HEADER
 from devtasks.redaction import Redactor
 
+IN_ANOTHER_QUEUE = """
+deployments:
+  - name: normal
+    entrypoint: flows.development_task.development_task
+    work_pool: {name: devtasks, work_queue_name: low}
+"""
 SECRET = "sk-or-v1-0123456789abcdef0123456789"
 
 
@@ -198,10 +203,10 @@ def test_server_without_its_set_up_lacks_a_worker_blocks_and_deployments_of_this
     monkeypatch.setenv("PREFECT_API_URL", server.url)
     monkeypatch.setenv("DEVTASKS_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["devtasks", "doctor", "--json", "--offline"])
+    monkeypatch.setattr("deployments.doctor.server.PROJECT", tmp_path)
+    (tmp_path / "prefect.yaml").write_text(IN_ANOTHER_QUEUE)
     with Connection(server.url, server.auth).settings():
-        # What other tests have set up on the server that they share.
-        asyncio.run(deploy_tasks(server))
-        with suppress(ValueError):
+        with suppress(ValueError):  # that of a test before on the same server
             OpenRouterCredentials.delete("default")
         with pytest.raises(SystemExit) as end:
             cli.main()
