@@ -28,6 +28,9 @@ CANCEL_SECONDS = 15.0
 
 TASK = {"category": "unit_test", "target_file": "shop/pricing.py", "description": "Test shop/pricing.py."}
 
+OF_UNKNOWN_MODELS = DEMO.read_text().replace("coder-mini", "coder-new").replace("coder-large", "coder-new")
+"""The demo's scenario, with models of which the stack has learned nothing from other tests."""
+
 BUSY = """
 name: busy
 models:
@@ -169,7 +172,7 @@ def look_at(repository: Path) -> dict[str, str]:
 def accepted(up: Up, tmp_path_factory: pytest.TempPathFactory) -> Generator[Ended]:
     repository = example_repository(tmp_path_factory.mktemp("accepted") / "shop")
     before = look_at(repository)
-    with simulating(up, DEMO) as simulator:
+    with simulating(up, write(repository.parent, OF_UNKNOWN_MODELS)) as simulator:
         pairs = TASK | {"repository": repository, "delivery": "branch", "credentials": simulator.block}
         words = [word for name, value in pairs.items() for word in ("-p", f"{name}={value}")]
         submitted = up.run("prefect", "deployment", "run", "development-task/high", *words)
@@ -186,9 +189,9 @@ def test_the_second_model_is_accepted_after_the_first_one_and_its_repair_were_re
     assert (report["state"], report["outcome"], report["simulated"]) == ("Accepted", "accepted", True)
     attempts = [(each["model_requested"], each["outcome"]) for each in report["attempts"]]
     assert attempts == [
-        ("acme/coder-mini:free", "rejected"),
-        ("acme/coder-mini:free", "rejected"),
-        ("globex/coder-large:free", "accepted"),
+        ("acme/coder-new:free", "rejected"),
+        ("acme/coder-new:free", "rejected"),
+        ("globex/coder-new:free", "accepted"),
     ]
     rules = [
         [each["rule"] for each in attempt["findings"] if each["level"] == "ERROR"] for attempt in report["attempts"]
@@ -228,7 +231,7 @@ def test_verdict_diff_and_metrics_are_artifacts_that_say_simulated(accepted: End
     artifacts = accepted.up.api("POST", "/artifacts/filter", artifacts=wanted).raise_for_status().json()
     by_key = {artifact["key"]: str(artifact["data"]) for artifact in artifacts}
     assert by_key.keys() == {"verdict", "diff", "metrics", "report", "timeline"}
-    assert "globex/coder-large:free" in by_key["verdict"]
+    assert "globex/coder-new:free" in by_key["verdict"]
     assert "+def test_bulk_discount_grows_with_the_amount" in by_key["diff"]
     assert all("simulated" in data for data in by_key.values())
 
