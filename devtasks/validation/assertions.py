@@ -148,6 +148,7 @@ class _Reader:
         self._values: Mapping[str, ast.expr] = {} if _acts(function) else _assigned_once(function)
         self._copies = _leads_to(helpers.copied, function)
         self._mocks = _own_mocks(function)
+        self._replaced = frozenset(_replacements(function))
 
     def checks(self) -> Iterator[Check]:
         """Yield the checks that running the function comes to."""
@@ -162,7 +163,7 @@ class _Reader:
     def _statement(self, node: ast.stmt, *, swallowed: bool) -> Iterator[Check]:
         match node:
             case ast.Assert():
-                mocked = Hollow.MOCK if self._only_mocks(node.test) else None
+                mocked = Hollow.MOCK if self._only_mocks(node.test) or self._asks_replaced(node.test) else None
                 yield self._check(node, mocked or _hollow(node.test, self._values), swallowed=swallowed)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 return  # what it checks counts where it is called
@@ -189,8 +190,10 @@ class _Reader:
                 yield self._check(call, _hollow_raises(call), swallowed=swallowed)
             elif _last_name(call).startswith(CHECKING):
                 yield self._check(call, None, swallowed=swallowed)
+        before, self._replaced = self._replaced, self._replaced.union(map(_replaced_by, calls)) - {""}
         suppressed = [name for call in calls if _last_name(call) == "suppress" for name in map(_last_name, call.args)]
         yield from self._block(node.body, swallowed=swallowed or not SWALLOWING.isdisjoint(suppressed))
+        self._replaced = before
 
     def _calls(self, node: ast.AST, *, swallowed: bool) -> Iterator[Check]:
         """Yield what the calls in an expression or a simple statement check."""
@@ -211,6 +214,12 @@ class _Reader:
                     yield self._check(call, Hollow.MOCK, swallowed=swallowed)
             elif name.startswith(CHECKING) or _dotted(call.func) in {"pytest.fail", "self.fail"}:
                 yield self._check(call, None, swallowed=swallowed)
+
+    def _asks_replaced(self, test: ast.expr) -> bool:
+        """Whether an assertion is about what a function returns that the test itself has put in another's place."""
+        sides = [test.left, *test.comparators] if isinstance(test, ast.Compare) else [test]
+        called = {_dotted(side) for side in sides if isinstance(side, ast.Call)} - {""}
+        return any(whole == name or whole.endswith(f".{name}") for name in called for whole in self._replaced)
 
     def _only_mocks(self, node: ast.expr) -> bool:
         """Whether an expression is about mocks alone that nothing but the test itself calls."""
@@ -300,6 +309,24 @@ def _asks_mock(test: ast.expr, values: Mapping[str, ast.expr]) -> bool:
         root = root.value
     made = values.get(root.id) if isinstance(root, ast.Name) else root
     return isinstance(made, ast.Call) and _last_name(made) in MOCKS
+
+
+def _replaced_by(call: ast.Call) -> str:
+    """Return what a call replaces, such as `shop.total` for `patch.object(shop, "total")`; nothing for other calls."""
+    name, words = _dotted(call.func), [each.value for each in call.args if isinstance(each, ast.Constant)]
+    if not words or not isinstance(words[0], str):
+        return ""
+    if name.endswith("patch.object") or (name.endswith("monkeypatch.setattr") and len(call.args) > 2):
+        owner = _dotted(call.args[0])
+        return f"{owner}.{words[0]}" if owner else words[0]
+    return words[0] if name.rpartition(".")[2] == "patch" or name.endswith("monkeypatch.setattr") else ""
+
+
+def _replacements(function: FunctionNode) -> Iterator[str]:
+    """Yield what a function replaces from its beginning, or for as long as it runs."""
+    for node in (*function.decorator_list, *(each.value for each in function.body if isinstance(each, ast.Expr))):
+        if isinstance(node, ast.Call) and (name := _replaced_by(node)):
+            yield name
 
 
 def _own_mocks(function: FunctionNode) -> frozenset[str]:

@@ -42,7 +42,7 @@ _WORLD = (
             }
         ),
         frozenset({"random", "secrets", "os", "uuid"}),
-        frozenset({"seed", "Random"}),
+        frozenset({"seed"}),
         "passes by chance: write down the values that it is to pass with",
     ),
 )
@@ -90,7 +90,10 @@ def _read(workspace: Path, path: str) -> Iterator[tuple[str, str, str]]:
         return
     folder = str(workspace.resolve())
     asked = [(each, names) for each in _WORLD if (names := _names(tree, each))]
-    for name, test in defined_tests(tree):
+    tests = list(defined_tests(tree))
+    inside = {id(node) for _, test in tests for node in ast.walk(test)}
+    around = [node for node in ast.walk(tree) if id(node) not in inside]
+    for name, test in tests:
         nodeid, place = f"{path}::{name}", f"{path}:{test.lineno}"
         nodes = list(ast.walk(test))
         if any(isinstance(node, ast.Constant) and folder in str(node.value) for node in nodes):
@@ -98,7 +101,9 @@ def _read(workspace: Path, path: str) -> Iterator[tuple[str, str, str]]:
             yield nodeid, place, words
         comparisons = [node for node in nodes if isinstance(node, ast.Compare)]
         for each, names in asked:
-            if any(_asks_only(comparison, each, names) for comparison in comparisons):
+            # What another test tames is no help where that one does not run.
+            tamed = any(_tames(node, each) for node in (*around, *nodes))
+            if not tamed and any(_asks_only(comparison, each, names) for comparison in comparisons):
                 yield nodeid, place, each.words
 
 
@@ -112,16 +117,21 @@ def _names(tree: ast.Module, asked: _Asked) -> Mapping[str, str]:
                 return {}
             if not asked.modules.isdisjoint(of):
                 names |= {alias.asname or alias.name: alias.name for alias in node.names}
-        if isinstance(node, ast.Call) and node.args and _called(node, {}) in asked.taming:
-            return {}
     return names
+
+
+def _tames(node: ast.AST, asked: _Asked) -> bool:
+    return isinstance(node, ast.Call) and bool(node.args) and _called(node, {}) in asked.taming
 
 
 def _asks_only(comparison: ast.Compare, asked: _Asked, names: Mapping[str, str]) -> bool:
     """Whether nothing but what these functions tell is compared with what is written in the code."""
     sides = [comparison.left, *comparison.comparators]
     asking = [any(_called(node, names) in asked.functions for node in ast.walk(side)) for side in sides]
-    used = {node.id for node in ast.walk(comparison) if isinstance(node, ast.Name)}
+    nodes = list(ast.walk(comparison))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    if any(isinstance(node, ast.Call) and node.args and _called(node, names) == "Random" for node in nodes):
+        return False  # a generator with a seed of its own
     return any(asking) and not all(asking) and used <= names.keys() | _PLAIN
 
 

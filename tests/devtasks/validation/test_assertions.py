@@ -37,6 +37,18 @@ HOLLOW = {
     "any number of this size": ("assert approx(4.0, rel=1) == total(2)", Hollow.LOOSE),
     "what it asked a mock itself": ("total(2)\nsend = Mock()\nsend(2)\nsend.assert_called_once_with(2)", Hollow.MOCK),
     "what it told a mock itself": ("total(2)\nsend = Mock()\nsend.rate = 4\nassert send.rate == 4", Hollow.MOCK),
+    "what it put in the target's place": (
+        "with mock.patch.object(shop, 'total', lambda n: 4):\n    assert shop.total(2) == 4",
+        Hollow.MOCK,
+    ),
+    "what it put in the target's place, by name": (
+        "with patch('shop.price.total', return_value=4):\n    assert 4 == price.total(2)",
+        Hollow.MOCK,
+    ),
+    "what it set in the target's place": (
+        "monkeypatch.setattr(price, 'total', lambda n: 4)\nassert price.total(2) == 4",
+        Hollow.MOCK,
+    ),
     "what only returns whether": ("from toolz.utils import raises\nraises(TypeError, total)", Hollow.NO_CHECK),
     "what only returns it, dotted": ("import toolz.utils\ntoolz.utils.raises(TypeError, total)", Hollow.NO_CHECK),
     "any exception": ("with pytest.raises(Exception):\n    total(None)", Hollow.BROAD_RAISES),
@@ -59,6 +71,13 @@ PROVING = {
     "other arguments": "assert total(2) == total(1) + total(1)",
     "equality of objects": "assert Money(2) == Money(2)",
     "another value of a name": "result = 0\nfor x in (1, 2):\n    result += total(x)\nassert total(2) == result",
+    "what uses what it replaced": ("with mock.patch.object(shop, 'rate', lambda: 2):\n    assert shop.total(2) == 4"),
+    "another's of the same name": (
+        "with mock.patch.object(shop, 'total', lambda n: 4):\n    assert cart.total(2) == 4"
+    ),
+    "what is no longer replaced": (
+        "with mock.patch.object(shop, 'total', lambda n: 4):\n    shop.total(2)\nassert shop.total(2) == 4"
+    ),
     "an exception, called": "from pytest import raises\nraises(ValueError, total, None)",
     "an exception, called by another name": "import pytest as pt\npt.raises(ValueError, total, None)",
     "an exception": "with pytest.raises(ValueError):\n    total(None)",

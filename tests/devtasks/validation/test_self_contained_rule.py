@@ -90,6 +90,19 @@ def test_a_clock_that_a_test_stops_may_be_asked_for_its_date(change, shop):
     assert not [each for each in findings if "certain times" in each.message]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param("    assert random.Random(7).random() < 2\n", id="generator"),
+        pytest.param("    random.seed(7)\n    assert random.random() < 2\n", id="seed"),
+    ],
+)
+def test_what_another_test_seeds_does_not_make_up_for_luck(change, other):
+    text = file_of("import random\nassert random.random() < 0.9") + f"\n\ndef test_other():\n    import random\n{other}"
+    findings = asyncio.run(SelfContained().check(change({"tests/test_new.py": text}))).findings
+    assert [each.test for each in findings if "by chance" in each.message] == ["tests/test_new.py::test_it"]
+
+
 def test_one_such_test_is_cut_and_the_rest_is_accepted(judge):
     good = "\n\n\ndef test_more():\n    assert tax(3, 3) == 9\n"
     verdict = judge({"tests/test_new.py": file_of("import os\nos.environ['LEFT_BEHIND'] = '1'") + good})
