@@ -1,6 +1,7 @@
 """Test files that would take the machine with them, judged in every runtime: each comes to a finding."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from devtasks.workspace import Change, ChangeStatus
 TARGET, TESTS = "price.py", "tests/test_price.py"
 HOSTILE = {
     "endless-loop": ("while True:\n        pass", "did not end within 15 s"),
-    "fork-bomb": ("while True:\n        if os.fork() == 0:\n            time.sleep(60)", "used too much: "),
-    "ten-gigabytes": ("kept = b'x' * (10 << 30)", "MemoryError"),
-    "ten-gigabytes-in-pieces": ("kept = [b'x' * (8 << 20) for _ in range(1280)]", "MemoryError"),
+    "fork-bomb": (
+        "while True:\n        if os.fork() == 0:\n            time.sleep(60)",
+        "used too much: |BlockingIOError",
+    ),
+    "ten-gigabytes": ("kept = b'x' * (10 << 30)", "MemoryError|used too much: "),
+    "ten-gigabytes-in-pieces": ("kept = [b'x' * (8 << 20) for _ in range(1280)]", "MemoryError|used too much: "),
 }
 LIMITS = ResourceLimits(memory_mb=1_024, processes=32)
 
@@ -61,6 +65,6 @@ def test_a_hostile_test_is_a_finding_and_the_next_change_is_judged(
     hostile, after = asyncio.run(act())
     errors = [each.message for each in hostile.findings if each.level is ValidationLevel.ERROR]
     assert not hostile.passed
-    assert any(told in message for message in errors), errors
+    assert any(re.search(told, message) for message in errors), errors
     assert after.passed, after.findings
     assert supervisors(tmp_path) == []
