@@ -89,10 +89,14 @@ def _read(workspace: Path, path: str) -> Iterator[tuple[str, str, str]]:
     if tree is None:
         return
     folder = str(workspace.resolve())
-    asked = [(each, names) for each in _WORLD if (names := _names(tree, each))]
     tests = list(defined_tests(tree))
     inside = {id(node) for _, test in tests for node in ast.walk(test)}
     around = [node for node in ast.walk(tree) if id(node) not in inside]
+    asked = [
+        (each, names)
+        for each in _WORLD
+        if (names := _names(tree, each)) and not any(_tames(node, each) for node in around)
+    ]
     for name, test in tests:
         nodeid, place = f"{path}::{name}", f"{path}:{test.lineno}"
         nodes = list(ast.walk(test))
@@ -102,7 +106,7 @@ def _read(workspace: Path, path: str) -> Iterator[tuple[str, str, str]]:
         comparisons = [node for node in nodes if isinstance(node, ast.Compare)]
         for each, names in asked:
             # What another test tames is no help where that one does not run.
-            tamed = any(_tames(node, each) for node in (*around, *nodes))
+            tamed = any(_tames(node, each) for node in nodes)
             if not tamed and any(_asks_only(comparison, each, names) for comparison in comparisons):
                 yield nodeid, place, each.words
 
