@@ -31,6 +31,7 @@ from flows.batch import submit_batch
 from flows.batch_tasks import AWAITING_TASKS
 from flows.overlap import skip_if_running
 from tasks.discovery import Options, discover_tasks
+from tasks.run import load_block
 
 LOOK = timedelta(minutes=2)
 """Between two looks at the batch, for which a process is started."""
@@ -118,7 +119,8 @@ async def _choose(wanted: Wanted) -> Chosen:
     config = OpenHandsConfig.from_env()
     async with Ledger.open(config.ledger_url) as ledger:
         rows = [row for row in await ledger.attempts(include_simulated=False) if row.category == wanted.category]
-        use = await ledger.day_use(await _account(wanted.credentials))
+        keys = await load_block(OpenRouterCredentials, "credentials", wanted.credentials)
+        use = await ledger.day_use(fingerprint(keys.base_url, keys.api_key))
     chosen, why = choose(found, rows, use.used, use.limit, wanted.limits.tasks)
     numbered = tuple(_bounded(task, str(number), wanted) for number, task in enumerate(chosen, 1))
     lines = (*report, *refused, why)
@@ -134,14 +136,6 @@ async def _discover(wanted: Wanted, repository: str) -> tuple[DevTask, ...]:
         raise InvalidInput("repositories", repository, "absolute paths of repositories on the worker's machine")
     options = Options(threshold=wanted.threshold)
     return await discover_tasks(wanted.rule, root, options, docker=wanted.use_docker, say=get_run_logger().info)
-
-
-async def _account(credentials: str) -> str:
-    try:
-        keys = await OpenRouterCredentials.aload(credentials)
-    except ValueError:
-        raise InvalidInput("credentials", credentials, "the name of an openrouter-credentials block") from None
-    return fingerprint(keys.base_url, keys.api_key)
 
 
 def _bounded(task: DevTask, name: str, wanted: Wanted) -> DevTask:
