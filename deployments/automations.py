@@ -18,6 +18,7 @@ from deployments.schedules import TAG
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import InvalidInput
 from devtasks.task import TaskStatus
+from flows.giving_back import AWAITING_TASKS
 from flows.taking_up import HEARTBEAT
 
 NOTIFY_BLOCK = "devtasks-notify"
@@ -28,16 +29,19 @@ TAKE_UP = "take-up-run/lost"
 QUIET = timedelta(hours=12)
 """How long a notice of a used-up quota holds: every deferred run meets the same quota, which comes back once a day."""
 
+_NEEDS_NO_PROCESS = (*(set(TaskStatus) - {TaskStatus.PENDING, TaskStatus.RUNNING}), AWAITING_TASKS, "Completed")
+"""States after which no heartbeat is waited for; one that is missing here only costs a look."""
+
 _FLOW = "development-task"
 _RUN_URL = "{{ flow_run | ui_url }}"
 
 
 @dataclass(frozen=True)
 class Silence:
-    """When a run counts as silent: without an event for `within`; it is looked at `look_after` later.
+    """When a run counts as silent: without a heartbeat or an end for `within`; it is looked at `look_after` later.
 
-    90 seconds are three heartbeats; Prefect adds a minute before it looks at all (expired_bucket_buffer). The minute
-    after that lets heartbeats come in from runs that live, when it was the server that was away.
+    90 seconds are three heartbeats. The minute after that lets heartbeats come in from runs that live, when it was the
+    server that was away.
     """
 
     within: timedelta = timedelta(seconds=90)
@@ -137,7 +141,7 @@ def silent_runs(take_up: UUID, silence: Silence) -> AutomationCore:
         description="Looks at each run that sends no heartbeats any more; one that lost its worker is queued again.",
         trigger=EventTrigger(
             after={HEARTBEAT},
-            expect={"prefect.flow-run.*"},
+            expect={HEARTBEAT, *(f"prefect.flow-run.{state}" for state in _NEEDS_NO_PROCESS)},
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},  # pyright: ignore[reportArgumentType]
             for_each={"prefect.resource.id"},

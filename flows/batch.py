@@ -2,18 +2,18 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 from uuid import UUID, uuid5
 
 from prefect import Flow, flow, get_run_logger
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
-from prefect.exceptions import ObjectNotFound, Pause
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, Scheduled
+from prefect.states import Completed, Failed
 from pydantic import Field
 
 from devtasks.batch.order import IN_FLIGHT, BatchOrder
@@ -29,7 +29,6 @@ from flows.admission import Admission
 from flows.batch_artifacts import describe, show_progress, show_summary
 from flows.batch_branch import merge_branches
 from flows.batch_tasks import (
-    AWAITING_TASKS,
     SINCE,
     STOPPED_BY,
     BatchTasks,
@@ -40,6 +39,7 @@ from flows.batch_tasks import (
     summarise,
     write_claims,
 )
+from flows.giving_back import await_tasks
 from tasks.run import claimed_folder
 
 FLOW = "batch"
@@ -115,14 +115,7 @@ async def _look(batch_id: UUID, config: OpenHandsConfig) -> State[Any]:
                 return await Look(admission, ledger, folder, batch_id).take()
         except ServiceUnreachable as error:
             get_run_logger().warning("%s", error)
-            await _give_back(client, batch_id, str(error), LONGEST_LOOK)
-
-
-async def _give_back(client: PrefectClient, batch_id: UUID, message: str, wait: timedelta) -> NoReturn:
-    """Give the slot back until the next look; a batch that was cancelled meanwhile stays so."""
-    state = Scheduled(name=AWAITING_TASKS, message=message, scheduled_time=datetime.now(UTC) + wait)
-    await client.set_flow_run_state(batch_id, state)
-    raise Pause(message, state=state)
+            await await_tasks(batch_id, str(error), LONGEST_LOOK)
 
 
 @dataclass(frozen=True)
@@ -152,7 +145,7 @@ class Look:
         await show_progress(self.client, tasks, tally)
         get_run_logger().info("%s", describe(tally))
         if tally.number(OPEN) or (stop is None and tally.counts[Standing.NOT_SUBMITTED]):
-            await _give_back(self.client, self.batch_id, describe(tally), next_look(tally.seconds))
+            await await_tasks(self.batch_id, describe(tally), next_look(tally.seconds))
         return await self._finish(tasks, stop)
 
     def _stop(self, tasks: BatchTasks, tally: Tally) -> Stop | None:

@@ -23,9 +23,6 @@ from devtasks.task import DevTask, TaskStatus
 from flows.admission import Admission
 from flows.reports import read_reports
 
-AWAITING_TASKS = "AwaitingTasks"
-"""The state of a batch that looks at its tasks again later, and holds no worker slot meanwhile."""
-
 SINCE = "devtasks.batch.since"
 """The label with the time since when a batch goes on: its first look, or its last being resumed."""
 

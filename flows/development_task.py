@@ -7,9 +7,7 @@ from typing import Annotated, Any, NoReturn
 from uuid import UUID, uuid4
 
 from prefect import flow, get_run_logger
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import Pause
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed, Scheduled
 from pydantic import Field
@@ -39,6 +37,7 @@ from devtasks.task import (
     TaskStatus,
 )
 from flows.course import Course, Worked, attempt_of
+from flows.giving_back import give_back
 from flows.review import Decision, Review, ask, hints, read_answers, with_answers
 from flows.timeline import line_of
 from tasks import (
@@ -291,9 +290,7 @@ async def _postpone(
     at = max(until, now + SHORTEST_DEFERRAL)
     get_run_logger().info("%s at %s: %s", _GOES_ON[step], f"{at:%Y-%m-%d %H:%M:%S %Z}", reason)
     state = Scheduled(name=_GOES_ON[step], message=reason, scheduled_time=at)
-    async with get_client() as client:
-        await client.set_flow_run_state(UUID(run.flow_run_id), state, force=True)
-    raise Pause(reason, state=state)
+    await give_back(UUID(run.flow_run_id), state)
 
 
 async def _ask(run: Run, course: Course) -> NoReturn:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -12,9 +12,8 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import Pause
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, Scheduled
+from prefect.states import Completed, Failed
 
 from blocks import OpenRouterCredentials
 from devtasks.batch.order import BatchLimits, BatchOrder
@@ -28,7 +27,7 @@ from devtasks.quota import tasks_within
 from devtasks.selection.capability import CALLS
 from devtasks.task import DevTask, TaskCategory, TaskPriority
 from flows.batch import submit_batch
-from flows.batch_tasks import AWAITING_TASKS
+from flows.giving_back import await_tasks
 from flows.overlap import skip_if_running
 from tasks.discovery import Options, discover_tasks
 from tasks.run import load_block
@@ -78,7 +77,7 @@ async def run_found_batch(wanted: Wanted) -> State[Any]:
                     return Completed(message="; ".join(chosen.report))
                 batch = await submit_batch(client, _order(wanted, chosen), idempotency_key=key)
             if batch.state is None or not batch.state.is_final():
-                await _wait(client, batch)
+                await await_tasks(UUID(flow_run.id), f"waits for the batch {batch.name} ({batch.id})", LOOK)
             return _end(batch)
     except DevtasksError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
@@ -162,13 +161,6 @@ async def _find(client: PrefectClient, key: str) -> FlowRun | None:
     named = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key]))
     found = await client.read_flow_runs(flow_run_filter=named, limit=1)
     return found[0] if found else None
-
-
-async def _wait(client: PrefectClient, batch: FlowRun) -> NoReturn:
-    message = f"waits for the batch {batch.name} ({batch.id})"
-    state = Scheduled(name=AWAITING_TASKS, message=message, scheduled_time=datetime.now(UTC) + LOOK)
-    await client.set_flow_run_state(UUID(flow_run.id), state, force=True)
-    raise Pause(message, state=state)
 
 
 def _end(batch: FlowRun) -> State[Any]:

@@ -6,13 +6,13 @@ from typing import Annotated, NoReturn
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.exceptions import Pause
 from prefect.input import RunInput
 from prefect.input.run_input import keyset_from_base_key
 from prefect.states import Paused
 from pydantic import Field
 
 from devtasks.task import DevTask, TaskStatus
+from flows.giving_back import give_back
 
 _KEY = "review-"
 _RESPONSE = "-response"
@@ -98,5 +98,4 @@ async def ask(flow_run_id: str, number: int, question: str, reason: str, wait: t
         for each in await client.filter_flow_run_input(UUID(flow_run_id), f"{key}-", _MOST, set()):
             await client.delete_flow_run_input(UUID(flow_run_id), each.key)
         await Review.with_initial_data(description=question).asave(keyset, UUID(flow_run_id))
-        await client.set_flow_run_state(UUID(flow_run_id), state, force=True)
-    raise Pause(reason, state=state)
+    await give_back(UUID(flow_run_id), state)

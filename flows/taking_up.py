@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Scheduled
 
 from devtasks.task import TaskStatus
-from flows.batch_tasks import AWAITING_TASKS
+from flows.giving_back import GAVE_BACK
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 
@@ -32,9 +32,6 @@ MAX_RESTARTS = 3
 """How often a run that lost its worker is queued again before it counts as crashed."""
 
 QUEUED_AGAIN = "Its worker died; queued again."
-
-GAVE_BACK = (TaskStatus.AWAITING_QUOTA, TaskStatus.AWAITING_RETRY, AWAITING_TASKS)
-"""States of runs that go on later by their own wish; they may have begun any number of times."""
 
 
 @flow(name="take-up-run")

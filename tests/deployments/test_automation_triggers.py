@@ -62,6 +62,7 @@ def event(name: str, flow: str, resource: str = f"prefect.flow-run.{RUN}") -> Re
         (event("prefect.flow-run.NeedsReview", TASK), {"devtasks: task escalated", SILENT}),
         (event("prefect.flow-run.AwaitingQuota", TASK), {"devtasks: quota exhausted", SILENT}),
         (event("prefect.flow-run.heartbeat", OTHER), {SILENT}),
+        (event("prefect.flow-run.Running", TASK), set()),
         (event("devtasks.batch.finished", TASK, "devtasks.batch.1"), {BATCH}),
     ],
     ids=lambda value: value.event if isinstance(value, ReceivedEvent) else "",

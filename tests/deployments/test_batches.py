@@ -34,7 +34,8 @@ from devtasks.run_folder import RunFolder
 from flows.admission import Admission
 from flows.batch import Look
 from flows.batch_artifacts import PROGRESS, SUMMARY
-from flows.batch_tasks import AWAITING_TASKS, BatchTasks
+from flows.batch_tasks import BatchTasks
+from flows.giving_back import AWAITING_TASKS
 from tasks.deliver_result import REPORT_KEY
 
 ACCEPTED = Completed(name="Accepted")

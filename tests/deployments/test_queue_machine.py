@@ -1,27 +1,40 @@
-"""Any course of submitting, moving, cancelling, working and dying leaves each task in one place, known by its id."""
+"""Any course of what people, workers and servers do leaves each task in one place, known by its id."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Coroutine, Generator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import Pause
 from prefect.states import Cancelled, Completed, Failed, Pending, Running, Scheduled
 from prefect_stack import PrefectStack
 from queues import make_task
 
+from deployments.stack import Connection
 from deployments.task_queue import TaskQueue
 from devtasks.errors import InvalidInput, QueueFull
-from devtasks.task import DevTask, TaskPriority
+from devtasks.task import DevTask, TaskPriority, TaskStatus
 from flows.admission import MOVED, priority_of
+from flows.giving_back import give_back
+from flows.review import Decision, Review, ask
 from flows.taking_up import take_up
 
 TASKS = 3
@@ -54,6 +67,8 @@ class Machine(RuleBasedStateMachine):
         self.of: dict[str, int] = {}
         """Each id that somebody was given, and the number of the task it is for."""
         self.at_work: list[UUID] = []
+        self.asked: Counter[UUID] = Counter()
+        self.delivered: Counter[int] = Counter()
 
     def teardown(self) -> None:
         self.do(self.client.__aexit__(None, None, None))
@@ -164,26 +179,70 @@ class Machine(RuleBasedStateMachine):
                 assert self.set_state(flow_run.id, Running())
                 self.at_work.append(flow_run.id)
 
-    @rule(state=st.sampled_from(["accepted", "rejected", "deferred", "died"]))
-    def worker_ends(self, state: str) -> None:
-        if not self.at_work:
-            return
-        flow_run = self.do(self.client.read_flow_run(self.at_work.pop(0)))
-        if state == "died":
-            assert self.do(take_up(self.client, flow_run))
-        else:
-            states = {
-                "accepted": Completed(name="Accepted"),
-                "rejected": Failed(name="Rejected"),
-                "deferred": Scheduled(name="AwaitingQuota", message="no quota"),
-            }
-            assert self.set_state(flow_run.id, states[state])
+    @precondition(lambda self: self.at_work)
+    @rule(accepted=st.booleans())
+    def worker_ends(self, accepted: bool) -> None:
+        flow_run_id = self.at_work.pop(0)
+        if accepted:
+            self.delivered[self.number(self.do(self.client.read_flow_run(flow_run_id)))] += 1
+        assert self.set_state(flow_run_id, Completed(name="Accepted") if accepted else Failed(name="Rejected"))
+
+    @precondition(lambda self: self.at_work)
+    @rule()
+    def worker_dies(self) -> None:
+        assert self.do(take_up(self.client, self.do(self.client.read_flow_run(self.at_work.pop(0)))))
+
+    @precondition(lambda self: self.at_work)
+    @rule(name=st.sampled_from([TaskStatus.AWAITING_QUOTA, TaskStatus.AWAITING_RETRY]))
+    def worker_gives_back(self, name: TaskStatus) -> None:
+        with pytest.raises(Pause):
+            self.do(give_back(self.at_work.pop(0), Scheduled(name=name, message="a model does not answer")))
+
+    @precondition(lambda self: self.at_work)
+    @rule()
+    def worker_asks_a_person(self) -> None:
+        flow_run_id = self.at_work.pop(0)
+        self.asked[flow_run_id] += 1
+        question = ("what now?", "no result passed", timedelta(hours=1))
+        with pytest.raises(Pause):
+            self.do(ask(str(flow_run_id), self.asked[flow_run_id], *question))
+
+    @rule(task=submitted, decision=st.sampled_from(Decision))
+    def person_answers(self, task: str, decision: Decision) -> None:
+        if task:
+            before = self.find(task)
+            try:
+                after = self.do(self.queue.answer(task, Review.model_validate({"decision": decision})))
+            except InvalidInput:
+                assert not (before.state and before.state.is_paused())
+            else:
+                assert after.state
+                assert after.state.is_scheduled()
+
+    @rule(task=submitted)
+    def process_that_was_cut_off_comes_back(self, task: str) -> None:
+        """What has ended waits no more, whatever a process of it still wants."""
+        before = self.find(task) if task else None
+        if before and ended(before):
+            with pytest.raises(Pause):
+                self.do(give_back(before.id, Scheduled(name=TaskStatus.AWAITING_RETRY, message="late")))
+            assert ended(self.find(task))
 
     @invariant()
     def every_task_is_in_one_place(self) -> None:
         for number in range(TASKS):
             alive = [each for each in self.of_task(number) if not ended(each)]
             assert len(alive) <= 1
+
+    @invariant()
+    def nothing_is_delivered_twice(self) -> None:
+        assert all(number == 1 for number in self.delivered.values())
+
+    @invariant()
+    def what_waits_for_more_than_a_worker_has_a_reason(self) -> None:
+        for flow_run in self.everything():
+            if flow_run.run_count and flow_run.state and (flow_run.state.is_scheduled() or flow_run.state.is_paused()):
+                assert flow_run.state.message or flow_run.state.name == "Resuming"
 
     @invariant()
     def every_id_leads_to_its_task(self) -> None:
@@ -210,6 +269,24 @@ class Machine(RuleBasedStateMachine):
         return [each for each in self.everything() if self.number(each) == number]
 
 
+class RestartedMachine(Machine):
+    """The same over a server that is killed and started again once."""
+
+    all_restarts = 0
+
+    @initialize()
+    def begin(self) -> None:
+        super().begin()
+        self.restarts = 0
+
+    @precondition(lambda self: self.at_work and not self.restarts)
+    @rule()
+    def server_restarts(self) -> None:
+        self.restarts += 1
+        RestartedMachine.all_restarts += 1
+        self.server.restart()
+
+
 def ended(flow_run: FlowRun) -> bool:
     return flow_run.state is not None and flow_run.state.is_final()
 
@@ -218,20 +295,37 @@ def alive_or_accepted(flow_run: FlowRun) -> bool:
     return not ended(flow_run) or (flow_run.state is not None and flow_run.state.name == "Accepted")
 
 
-def test_any_course_leaves_every_task_in_one_place(
-    server: PrefectStack, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def connected(server: PrefectStack, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     monkeypatch.setattr("deployments.task_queue.MOVE_SECONDS", 0.0)
     monkeypatch.setattr(Machine, "server", server, raising=False)
     monkeypatch.setattr(Machine, "repository", repository, raising=False)
+    with Connection(server.url, server.auth).settings():
+        yield
+
+
+def run(machine: type[Machine], examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        Machine,
+        machine,
         settings=settings(
-            max_examples=12,
-            stateful_step_count=20,
+            max_examples=examples,
+            stateful_step_count=steps,
             deadline=None,
             derandomize=True,
+            # What it takes to find a shorter course of requests to a server is longer than reading the one it found.
+            phases=[Phase.generate],
             database=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.usefixtures("connected")
+def test_any_course_leaves_every_task_in_one_place() -> None:
+    run(Machine, 12, 25)
+
+
+@pytest.mark.usefixtures("connected")
+def test_so_does_any_course_in_which_the_server_is_killed() -> None:
+    run(RestartedMachine, 4, 25)
+    assert RestartedMachine.all_restarts

@@ -16,6 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from builders import make_call
+from hammer import leave
 from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -219,6 +220,7 @@ def test_the_folder_the_program_runs_in_does_not_matter(
 def _open_and_record(url: str, number: int, start: Any) -> None:
     start.wait()
     record(url, make_attempt(attempt=number), calls=tuple(make_call(attempt=number, sequence=n) for n in range(5)))
+    leave()
 
 
 def test_eight_processes_open_a_fresh_database_at_once(database_url: str) -> None:

@@ -76,7 +76,7 @@ def test_a_task_that_was_not_accepted_asks_a_person_who_gives_a_hint_and_then_ta
         flow_run_id = submit(up, simulator, repository, "--review-hours", "1", "--delivery", "branch")
         wait_for(lambda: state(up, flow_run_id) == "NeedsReview", 120, "a person is asked")
         listed = up.run("devtasks", "review", "--json")
-        assert [each["flow_run_id"] for each in json.loads(listed.stdout)] == [flow_run_id]
+        assert flow_run_id in [each["flow_run_id"] for each in json.loads(listed.stdout)]
         shown = json.loads(review(up, flow_run_id, "--json").stdout)
         assert (shown["state"], shown["outcome"], len(shown["attempts"])) == ("NeedsReview", "open", 2)
         refused = review(up, flow_run_id, "--try-again", "--larger", "11")

@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Completed, Paused, Pending, Running, Scheduled
 
 from devtasks.task import TaskStatus
-from flows.batch_tasks import AWAITING_TASKS
+from flows.giving_back import AWAITING_TASKS
 from flows.taking_up import MAX_RESTARTS, QUEUED_AGAIN, next_state, why_left
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -112,8 +113,14 @@ class Herd:
             process.kill()
 
 
+def leave() -> None:
+    """End a forked process well, without what its parent wants done at its own exit (Prefect's threads are joined)."""
+    os._exit(0)
+
+
 def _begin(pipe: Connection, name: str) -> None:
     asyncio.run(hammer(pipe.recv(), name))
+    leave()
 
 
 class Victim:

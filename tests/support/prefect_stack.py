@@ -32,12 +32,13 @@ TYPES = {each.type: each for each in (ProcessWorker, PreforkWorker)}
 
 @dataclass(frozen=True)
 class PrefectStack:
-    """A server that is up; `variables` is the environment of its clients."""
+    """A server that is up; `variables` is the environment of its clients, `restart` kills it and starts it again."""
 
     folder: Path
     url: str
     auth: str
     variables: dict[str, str]
+    restart: Callable[[], None]
 
     def client(self) -> PrefectClient:
         return PrefectClient(self.url, auth_string=self.auth)
@@ -128,23 +129,36 @@ def prefect_stack(folder: Path) -> Generator[PrefectStack]:
         "PREFECT_SERVER_API_AUTH_STRING": auth,
         # While it marks a run late, a poll passes over that run; a worker that polls once would never see it.
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
-        # An automation that waits for what does not come waits no longer than it says.
-        "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "PT0S",
     }
     command = (sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--port", str(port))
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=variables | server, cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        with (folder / "server.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, env=variables | server, cwd=folder, stdout=log, stderr=log, start_new_session=True
+            )
+        processes.append(process)
         _wait_healthy(url, process)
-        yield PrefectStack(folder, url, auth, variables)
-    finally:
-        process.terminate()
+
+    def end(seconds: float) -> None:
+        process = processes[-1]
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
+            process.wait(seconds)
         process.kill()
         process.wait()
+
+    def restart() -> None:
+        end(0)
+        start()
+
+    try:
+        start()
+        yield PrefectStack(folder, url, auth, variables, restart)
+    finally:
+        if processes:
+            processes[-1].terminate()
+            end(20)
         postgres.stop()
 
 
