@@ -51,7 +51,7 @@ SERVER_KILLS = (1 / 3, 2 / 3)
 """After which parts of the tasks have ended the server is killed."""
 
 PATIENCE_SECONDS = 1_200
-FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 REPORT = (
     "# Pricing\n\n## Summary\n\n`shop/pricing.py` adds shipping to what is left after discounts.\n\n"
@@ -146,14 +146,20 @@ class Soak:
         self.tasks[created.raise_for_status().json()["id"]] = category, priority
 
     def runs(self) -> list[dict[str, Any]]:
-        """Return the tasks' flow runs; none while the server is away."""
+        """Return the tasks' flow runs."""
         found: list[dict[str, Any]] = []
+        for start in range(0, len(self.tasks), 100):
+            chosen = {"id": {"any_": list(self.tasks)[start : start + 100]}}
+            answer = self.up.api("POST", "/flow_runs/filter", flow_runs=chosen, limit=200)
+            found += answer.raise_for_status().json()
+        return found
+
+    def ended(self) -> int:
+        """Return how many tasks have ended; 0 while the server is away."""
+        chosen = {"id": {"any_": list(self.tasks)}, "state": {"type": {"any_": FINAL}}}
         with contextlib.suppress(HTTPError):
-            for start in range(0, len(self.tasks), 100):
-                chosen = {"id": {"any_": list(self.tasks)[start : start + 100]}}
-                answer = self.up.api("POST", "/flow_runs/filter", flow_runs=chosen, limit=200)
-                found += answer.raise_for_status().json()
-        return found if len(found) == len(self.tasks) else []
+            return int(self.up.api("POST", "/flow_runs/count", flow_runs=chosen).raise_for_status().json())
+        return 0
 
     def kill_worker(self) -> None:
         """Kill one of the workers that there are."""
@@ -211,14 +217,11 @@ def main(
 
 
 def _endure(soak: Soak, started: float) -> list[dict[str, Any]]:
-    """Kill until all tasks have ended, or patience has; return the flow runs as they were last seen."""
+    """Kill until all tasks have ended, or patience has; return their flow runs."""
     server_kills = [part * len(soak.tasks) for part in SERVER_KILLS]
     killed = time.monotonic()
-    last: list[dict[str, Any]] = []
-    while time.monotonic() - started < PATIENCE_SECONDS + 30 * len(soak.tasks):
-        last = soak.runs() or last
-        ended = sum(each["state_type"] in FINAL for each in last)
-        if last and ended == len(soak.tasks):
+    while (ended := soak.ended()) < len(soak.tasks):
+        if time.monotonic() - started > PATIENCE_SECONDS + 30 * len(soak.tasks):
             break
         if server_kills and ended >= server_kills[0]:
             server_kills.pop(0)
@@ -226,8 +229,8 @@ def _endure(soak: Soak, started: float) -> list[dict[str, Any]]:
         if time.monotonic() - killed >= KILL_SECONDS:
             killed = time.monotonic()
             soak.kill_worker()
-        time.sleep(1)
-    return last
+        time.sleep(2)
+    return soak.runs()
 
 
 async def _samples(soak: Soak, runs: list[dict[str, Any]]) -> list[Sample]:
