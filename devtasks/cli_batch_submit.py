@@ -92,6 +92,12 @@ def submit(
     one_branch: Annotated[
         str, Parameter(help="Put all accepted patches together on a new branch of this name, in each repository.")
     ] = "",
+    pull_request: Annotated[
+        bool, Parameter(negative="", help="With --one-branch: push it, and open a draft pull request on GitHub.")
+    ] = False,
+    github: Annotated[str, Parameter(help="With --pull-request: name of a devtasks GitHub Credentials block.")] = (
+        "default"
+    ),
     credentials: Annotated[str, Parameter(help="Name of an OpenRouter Credentials block.")] = "default",
     use_docker: Annotated[
         bool, Parameter(negative="", help="Work in containers, also where the runtime block says local.")
@@ -100,7 +106,8 @@ def submit(
         bool, Parameter(negative="", help="Only show the tasks and what they would take; submit nothing.")
     ] = False,
     wait: Annotated[
-        bool, Parameter(negative="", help="Show progress and the summary; exit code 1 unless all were accepted.")
+        bool,
+        Parameter(negative="", help="Show progress and the summary; exit code 1 unless all were accepted."),
     ] = False,
     json: Json = False,
 ) -> int:
@@ -137,6 +144,8 @@ def submit(
         tasks=tasks,
         limits=bounds,
         one_branch=one_branch,
+        pull_request=pull_request,
+        github=github,
         credentials=credentials,
         use_docker=use_docker,
     )
@@ -235,13 +244,13 @@ def ask[T](question: "Callable[[Batches], Awaitable[T]]") -> T | None:
 
 
 def print_summary(summary: "BatchSummary", to: Format) -> int:
-    """Print a summary; return exit code 0 only if every task was accepted."""
+    """Print a summary; return exit code 0 only if every task was accepted, and the pull request of them opened."""
     text = render(summary, to)
     if to is Format.MARKDOWN and out.is_terminal:
         out.print(Markdown(text))
     else:
         sys.stdout.write(text)
-    return 0 if summary.all_accepted else 1
+    return 0 if summary.delivered else 1
 
 
 def print_id(batch: str | None, *, json: bool) -> int:

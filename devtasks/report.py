@@ -84,7 +84,7 @@ def pull_request_text(report: TaskReport) -> tuple[str, str]:
     lines += _attempt_table(report)
     found = [finding_line(finding) for attempt in report.attempts[-1:] for finding in attempt.findings]
     if found:
-        lines += ["", "What the validation found in the last attempt:", "", *_fenced("\n".join(found), "text")]
+        lines += ["", "What the validation found in the last attempt:", "", *fenced("\n".join(found), "text")]
     lines += ["", f"Isolation: {report.isolation}. Base commit: {report.base_commit}. Flow run: {report.flow_run_id};"]
     lines += [f"`devtasks show {report.flow_run_id}` replays what its agent did."]
     return f"{report.title}{report.mark}", "\n".join(lines) + "\n"
@@ -103,10 +103,11 @@ def diff_markdown(diff: str, *, simulated: bool) -> str:
     """Return a diff as a Markdown code block, cut at MAX_DIFF characters."""
     cut = f"\n… {len(diff) - MAX_DIFF} characters cut; the patch file holds them" if len(diff) > MAX_DIFF else ""
     head = "Made with a **simulated** model.\n\n" if simulated else ""
-    return head + "\n".join(_fenced(f"{diff[:MAX_DIFF]}{cut}", "diff")) + "\n"
+    return head + "\n".join(fenced(f"{diff[:MAX_DIFF]}{cut}", "diff")) + "\n"
 
 
-def _fenced(text: str, language: str) -> list[str]:
+def fenced(text: str, language: str) -> list[str]:
+    """Return the lines of a Markdown code block that no text can end."""
     fence = "`" * max(4, _longest_run(text) + 1)
     return [f"{fence}{language}", text, fence]
 

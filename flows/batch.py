@@ -27,7 +27,7 @@ from devtasks.run_folder import RunFolder
 from devtasks.task import DevTask
 from flows.admission import Admission
 from flows.batch_artifacts import describe, show_progress, show_summary
-from flows.batch_branch import merge_branches
+from flows.batch_branch import check_drafts, merge_branches
 from flows.batch_tasks import (
     SINCE,
     STOPPED_BY,
@@ -75,6 +75,8 @@ async def batch(  # noqa: PLR0917 - each parameter is a field of the form in the
     max_failures: Annotated[int, Field(ge=1)] | None = None,
     max_in_flight: Annotated[int, Field(ge=1, le=1_000)] = IN_FLIGHT,
     one_branch: str = "",
+    pull_request: bool = False,
+    github: str = "default",
     credentials: str = "default",
     runtime_block: str = "default",
     use_docker: bool = False,
@@ -94,6 +96,8 @@ async def batch(  # noqa: PLR0917 - each parameter is a field of the form in the
         max_failures: Tasks that ended without a result.
         max_in_flight: Tasks that wait or run at the same time.
         one_branch: Name of a branch, new in each repository, that the accepted patches are put together on.
+        pull_request: Push that branch to GitHub, and open a draft pull request.
+        github: Name of a devtasks GitHub Credentials block, for the pull request.
         credentials: Name of an OpenRouter Credentials block.
         runtime_block: Name of an OpenHands Runtime block.
         use_docker: Work in a container, also where the runtime block says local.
@@ -135,6 +139,9 @@ class Look:
     async def take(self) -> State[Any]:
         """Submit what may be submitted, or cancel what waits where a limit is met; then show, and end or wait."""
         tasks, tally = await self.see()
+        if tasks.order.pull_request and not tally.submitted:
+            # Before anything is spent.
+            await check_drafts(tasks.order)
         stop = self._stop(tasks, tally)
         if stop is None:
             await self._submit(tasks, tally)
@@ -208,7 +215,6 @@ class Look:
         """Sum up, in files, as an artifact, as an event, and in the state that ends the batch."""
         name, reason = (STOPPED, stop.reason) if stop else (FINISHED, "")
         summary = await summarise(self.client, tasks, state=name, reason=reason)
-        # A draft pull request of each of these branches would be made here.
         branches = await merge_branches(tasks.order, summary, self.folder) if tasks.order.one_branch else ()
         summary = summary.model_copy(update={"ended_at": datetime.now(UTC), "branches": branches})
         await asyncio.to_thread(write_files, self.folder.path, summary)

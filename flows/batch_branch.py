@@ -1,23 +1,36 @@
-"""A batch's accepted patches on one branch of each repository, and what the project's tests say there."""
+"""A batch's accepted patches on one branch of each repository, what the project's tests say there, and its draft."""
 
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from blocks import OpenHandsRuntime
+from blocks import GitHubCredentials, OpenHandsRuntime
 from devtasks import workspace
 from devtasks.batch.order import BatchOrder
+from devtasks.batch.rendering import draft_text
 from devtasks.batch.standing import Standing
 from devtasks.batch.summary import BatchSummary, BatchTask, MergedBranch
-from devtasks.config import OpenHandsConfig
+from devtasks.config import OpenHandsConfig, environment_secrets
 from devtasks.errors import DevtasksError
+from devtasks.redaction import Redactor
 from devtasks.report import delivered_message
 from devtasks.run_folder import RunFolder
 from devtasks.task import DevTask, TaskCategory
 from devtasks.validation.baseline import measure_baseline
 from devtasks.workspace import Contribution, Identity, Merge
+from tasks.open_pull_request import check_draft, open_draft
 from tasks.project import open_project
 from tasks.run import load_block
+
+
+async def check_drafts(order: BatchOrder) -> None:
+    """Raise where it is known already that a repository's draft pull request could not be opened.
+
+    Raises InvalidInput, ServiceUnreachable or GitHubRefused.
+    """
+    keys = await load_block(GitHubCredentials, "github", order.github)
+    for task in {task.repository: task for task in reversed(order.tasks)}.values():
+        await check_draft(keys, task)
 
 
 async def merge_branches(order: BatchOrder, summary: BatchSummary, folder: RunFolder) -> tuple[MergedBranch, ...]:
@@ -52,18 +65,18 @@ async def _merge(
     first = tasks[0]
     patches, lost = _patches(tasks, accepted)
 
-    def merge() -> Merge:
+    def merge() -> tuple[workspace.Workspace, Merge]:
         made = workspace.prepare(first, folder.scratch("merge"), OpenHandsConfig.from_env().repositories_folder)
-        return workspace.merge_patches(made, patches, branch=order.one_branch, batch=batch, author=author)
+        return made, workspace.merge_patches(made, patches, branch=order.one_branch, batch=batch, author=author)
 
     try:
-        found = await asyncio.to_thread(merge)
+        place, found = await asyncio.to_thread(merge)
     except DevtasksError as error:
         return MergedBranch(repository=first.repository, left_out=lost, problem=str(error))
     left_out = {**lost, **found.left_out}
     if found.branch is None:
         return MergedBranch(repository=first.repository, left_out=left_out, problem="no patch could be put on it")
-    return MergedBranch(
+    merged = MergedBranch(
         repository=first.repository,
         branch=found.branch,
         commit=found.commit,
@@ -71,6 +84,25 @@ async def _merge(
         left_out=left_out,
         suite=await _suite(first, found.commit, docker=order.use_docker),
     )
+    if not order.pull_request:
+        return merged
+    try:
+        address = await _draft(order, first, place, merged, [accepted[name] for name in found.merged])
+    except DevtasksError as error:
+        return merged.model_copy(update={"problem": str(error)})
+    return merged.model_copy(update={"pull_request": address})
+
+
+async def _draft(
+    order: BatchOrder, first: DevTask, place: workspace.Workspace, merged: MergedBranch, tasks: list[BatchTask]
+) -> str:
+    """Open a merged branch's draft pull request, and return its address."""
+    assert merged.branch
+    assert merged.commit
+    keys = await load_block(GitHubCredentials, "github", order.github)
+    redactor = Redactor(environment_secrets() | {"GitHub token": keys.token.get_secret_value()})
+    title, body = map(redactor.text, draft_text(order.name, merged, tasks))
+    return await open_draft(keys, first, place, branch=merged.branch, commit=merged.commit, title=title, body=body)
 
 
 def _patches(tasks: Iterable[DevTask], accepted: dict[str, BatchTask]) -> tuple[list[Contribution], dict[str, str]]:

@@ -212,5 +212,6 @@ async def load_block[B: (GitHubCredentials, OpenHandsRuntime, OpenRouterCredenti
     try:
         return await block.aload(name)  # pyright: ignore[reportReturnType]
     except ValueError:
-        allowed = f"the name of a {block.get_block_type_slug()} block (make one in the UI, or with `devtasks setup`)"
+        how = "in the UI" if block is GitHubCredentials else "in the UI, or with `devtasks setup`"
+        allowed = f"the name of a {block.get_block_type_slug()} block (make one {how})"
         raise InvalidInput(field, name, allowed) from None

@@ -42,7 +42,8 @@ class BatchLimits(BaseModel):
 class BatchOrder(BaseModel):
     """A batch as it is submitted; the `task_id` of each task is its own in the batch, unlike all others.
 
-    `one_branch` is the name of the branch that the accepted patches are put together on, empty for none. Credentials,
+    `one_branch` is the name of the branch that the accepted patches are put together on, empty for none; with
+    `pull_request` it is pushed, and a draft opened, with the token of the block that `github` names. Credentials,
     runtime and container are those of every task.
     """
 
@@ -52,6 +53,8 @@ class BatchOrder(BaseModel):
     tasks: Annotated[tuple[DevTask, ...], Field(min_length=1)]
     limits: BatchLimits = BatchLimits()
     one_branch: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)] = ""
+    pull_request: bool = False
+    github: str = "default"
     credentials: str = "default"
     runtime_block: str = "default"
     use_docker: bool = False
@@ -63,6 +66,8 @@ class BatchOrder(BaseModel):
             order = cls(**values)
         except ValidationError as error:
             raise refusals(error, cls)[0] from None
+        if order.pull_request and not order.one_branch:
+            raise InvalidInput("pull_request", True, "false, or the name of one_branch, which it is made of")
         names = [task.task_id for task in order.tasks]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise InvalidInput("task_id", twice, "a name that no other task of the batch has")

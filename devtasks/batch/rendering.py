@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree as Xml
 
 from devtasks.batch.standing import Standing
 from devtasks.batch.summary import BatchSummary, BatchTask, MergedBranch
+from devtasks.report import fenced
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|#!])")
@@ -77,7 +78,27 @@ def branch_line(branch: MergedBranch) -> str:
     suite = f"; the project's tests there: {branch.suite}" if branch.suite else ""
     number = len(branch.merged)
     tasks = f"{number} task{'' if number == 1 else 's'}"
-    return f"{branch.repository}: branch {branch.branch} at {(branch.commit or '')[:12]} holds {tasks}{out}{suite}"
+    draft = f"; draft pull request: {branch.pull_request}" if branch.pull_request else ""
+    missing = f"; no pull request: {branch.problem}" if branch.problem else ""
+    place = f"{branch.repository}: branch {branch.branch} at {(branch.commit or '')[:12]}"
+    return f"{place} holds {tasks}{out}{suite}{draft}{missing}"
+
+
+def draft_text(name: str, merged: MergedBranch, tasks: Sequence[BatchTask]) -> tuple[str, str]:
+    """Return the title and the text of the pull request of a merged branch, which holds these tasks' patches.
+
+    What is not ours stands in a code block, where GitHub links nobody and closes no issue.
+    """
+    mark = " (simulated)" if any(task.simulated for task in tasks) else ""
+    lines = [f"{len(tasks)} accepted results, a commit for each. The project's tests there: {merged.suite}.", ""]
+    if mark:
+        lines += ["> The models' answers were **simulated**; nothing here says anything about a real model.", ""]
+    rows = [(task.title, task.model, f"score {task.score or 0:.2f}", f"run {task.flow_run_id}") for task in tasks]
+    lines += fenced("\n".join("; ".join(map(str, row)) for row in rows), "text")
+    if merged.left_out:
+        out = "\n".join(f"{task}: {' '.join(why.split())}" for task, why in merged.left_out.items())
+        lines += ["", "Accepted, but not on this branch:", "", *fenced(out, "text")]
+    return f"{' '.join(name.split())}{mark}", "\n".join(lines) + "\n"
 
 
 def _totals(summary: BatchSummary) -> str:

@@ -42,7 +42,7 @@ class MergedBranch(BaseModel):
     """The branch of one repository that accepted patches were put together on.
 
     `left_out` says why a task's patch is not on it, by task; `suite` how the project's tests ended there, None where
-    they were not run. Without a branch nothing could be merged, and `problem` says why.
+    they were not run. `problem` says why there is no branch, or none of the pull request that was wanted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +53,7 @@ class MergedBranch(BaseModel):
     merged: tuple[str, ...] = ()
     left_out: Mapping[str, str] = {}
     suite: str | None = None
+    pull_request: str | None = None
     problem: str | None = None
 
 
@@ -89,6 +90,11 @@ class BatchSummary(BaseModel):
     def all_accepted(self) -> bool:
         """Whether every task was accepted."""
         return all(each.standing is Standing.ACCEPTED for each in self.tasks)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether every task was accepted, and what was wanted of them together was made."""
+        return self.all_accepted and not any(each.problem for each in self.branches)
 
     @property
     def open(self) -> bool:

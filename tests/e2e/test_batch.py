@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+from github_server import github_in_background, make_block
 from harness import Up, commit_files, git, simulating, wait_for
 
 TESTS = {
@@ -63,10 +64,15 @@ def test_batch_on_one_slot_ends_with_what_came_of_each_task(up: Up, tmp_path: Pa
         SCENARIO + "".join(CONVERSATION.format(name=name, text=json.dumps(text)) for name, text in TESTS.items()) + IDLE
     )
     file = manifest(tmp_path, "add", "idle", "half")
-    with simulating(up, tmp_path / "scenario.yaml") as simulator:
-        options = ("--credentials", simulator.block, "--one-branch", "night", "--wait", "--json")
+    with github_in_background(tmp_path, repository) as server, simulating(up, tmp_path / "scenario.yaml") as simulator:
+        make_block(up, server, "night")
+        branch_options = ("--one-branch", "night", "--pull-request", "--github", "night")
+        options = ("--credentials", simulator.block, *branch_options, "--wait", "--json")
         done = up.run("devtasks", "batch", "submit", file, *options, timeout=400)
         assert done.returncode == 1, done.stderr
+        (pull,) = server.pulls
+        assert (pull["draft"], pull["head"]["ref"], pull["title"]) == (True, "night", "night (simulated)")
+        assert git(server.bare, "rev-parse", "night") == git(repository, "rev-parse", "night")
         told = json.loads(done.stdout)
         assert told["state"] == "Finished"
         assert {each["task_id"]: each["standing"] for each in told["tasks"]} == {
@@ -78,6 +84,7 @@ def test_batch_on_one_slot_ends_with_what_came_of_each_task(up: Up, tmp_path: Pa
         assert told["llm_calls"] == len(simulator.requests())
     (branch,) = told["branches"]
     assert (branch["merged"], branch["left_out"]) == (["add", "half"], {})
+    assert branch["pull_request"].endswith("/pull/1")
     assert branch["suite"] == "green (3 passed, 0 failed, 0 skipped)"
     subjects = git(repository, "log", "--format=%s", "main..night").splitlines()
     assert subjects == ["unit_test shop/half.py (simulated)", "unit_test shop/add.py (simulated)"]

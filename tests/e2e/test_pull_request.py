@@ -3,34 +3,16 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
-from github_server import NAME, TOKEN, GitHubServer, github_in_background, problem
+from github_server import NAME, TOKEN, GitHubServer, github_in_background, make_block, problem
 from harness import Up, git, simulating
 from small_task import CALLS, TARGET, small_repository, small_scenario
 
 from deployments.postgres import PROGRAMS
 from devtasks.github import TRIES
-
-
-def make_block(up: Up, server: GitHubServer, name: str) -> None:
-    code = (
-        "import sys; from blocks import GitHubCredentials as Block;"
-        "Block(token=sys.stdin.read(), api_url=sys.argv[1]).save(sys.argv[2], overwrite=True)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, server.api_url, name],
-        input=TOKEN,
-        env=up.environment | up.connection(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def submit(up: Up, *words: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,8 @@ import base64
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from harness import git
+from harness import Up, git
 from services import Fault, service
 
 NAME = "acme/shop"
@@ -167,3 +169,21 @@ def github_in_background(folder: Path, repository: Path) -> Generator[GitHubServ
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
+
+
+def make_block(up: Up, server: GitHubServer, name: str) -> None:
+    """Save the server's token on a stack, as the block of this name."""
+    code = (
+        "import sys; from blocks import GitHubCredentials as Block;"
+        "Block(token=sys.stdin.read(), api_url=sys.argv[1]).save(sys.argv[2], overwrite=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.api_url, name],
+        input=TOKEN,
+        env=up.environment | up.connection(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr

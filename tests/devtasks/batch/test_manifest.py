@@ -150,6 +150,11 @@ def test_order_that_is_too_large_for_a_flow_run_is_refused() -> None:
         order.parameters()
 
 
+def test_order_of_a_pull_request_names_its_branch() -> None:
+    with pytest.raises(InvalidInput, match="one_branch"):
+        make_order(*make_tasks(1), pull_request=True)
+
+
 def test_order_has_no_two_tasks_of_a_name() -> None:
     with pytest.raises(InvalidInput, match="no other task"):
         make_order(*make_tasks(1), *make_tasks(1))

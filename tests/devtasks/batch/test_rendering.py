@@ -4,7 +4,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from devtasks.batch.rendering import FILES, Format, render
+from devtasks.batch.rendering import FILES, Format, draft_text, render
 from devtasks.batch.standing import Standing
 from devtasks.batch.summary import BatchSummary, BatchTask, MergedBranch
 
@@ -108,3 +108,27 @@ def test_merged_branch_names_what_is_left_out() -> None:
     )
     text = render(make_summary(*TASKS, branches=(branch,)), Format.MARKDOWN)
     assert "branch night at cccccccccccc holds 1 task; left out task b: it does not apply" in text
+
+
+def test_pull_request_that_is_missing_is_told_and_leaves_the_batch_undelivered() -> None:
+    branch = MergedBranch(repository="/srv/shop", branch="night", commit="c" * 40, merged=("a",))
+    opened = branch.model_copy(update={"pull_request": "https://github.com/acme/shop/pull/1"})
+    refused = branch.model_copy(update={"problem": "the token may not write"})
+    done = make_task("a", Standing.ACCEPTED)
+    assert make_summary(done, branches=(opened,)).delivered
+    assert "pull/1" in render(make_summary(done, branches=(opened,)), Format.MARKDOWN)
+    assert not make_summary(done, branches=(refused,)).delivered
+    assert "no pull request: the token may not write" in render(make_summary(done, branches=(refused,)), Format.HTML)
+
+
+def test_draft_says_what_is_on_the_branch_and_links_nobody() -> None:
+    left_out = {"b": "its patch does not apply: closes #7 ```` @someone"}
+    merged = MergedBranch(repository="/srv/shop", branch="night", merged=("a",), left_out=left_out, suite="green")
+    title, body = draft_text("my night", merged, [make_task("a", Standing.ACCEPTED, simulated=True, model="acme/m")])
+    assert title == "my night (simulated)"
+    assert "were **simulated**" in body
+    assert "/srv/shop" not in body
+    _, fence, rest = body.partition("\n`````text\n")
+    assert fence
+    assert "@someone" in rest.partition("\n`````\n")[0]
+    assert "acme/m" in body
