@@ -23,7 +23,7 @@ FILES = {
 }
 
 CONVERSATION = """
-      - match: 'Test {name}\\.'
+      - match: '{match}'
         turns:
           - tool_calls:
               - name: file_editor
@@ -51,6 +51,13 @@ BUSY = """
 """
 
 
+def conversations(asked: str) -> str:
+    """Return what a model does where it is asked, by this pattern, to test one of the modules."""
+    return "".join(
+        CONVERSATION.format(match=asked.format(name), name=name, text=json.dumps(text)) for name, text in TESTS.items()
+    )
+
+
 def manifest(folder: Path, *names: str) -> Path:
     defaults = {"category": "unit_test", "repository": "project", "limits": {"attempts": 1}}
     tasks = [{"task_id": each, "target_file": f"shop/{each}.py", "description": f"Test {each}."} for each in names]
@@ -60,9 +67,7 @@ def manifest(folder: Path, *names: str) -> Path:
 
 def test_batch_on_one_slot_ends_with_what_came_of_each_task(up: Up, tmp_path: Path) -> None:
     repository = commit_files(tmp_path / "project", FILES)
-    (tmp_path / "scenario.yaml").write_text(
-        SCENARIO + "".join(CONVERSATION.format(name=name, text=json.dumps(text)) for name, text in TESTS.items()) + IDLE
-    )
+    (tmp_path / "scenario.yaml").write_text(SCENARIO + conversations("Test {}\\.") + IDLE)
     file = manifest(tmp_path, "add", "idle", "half")
     with github_in_background(tmp_path, repository) as server, simulating(up, tmp_path / "scenario.yaml") as simulator:
         make_block(up, server, "night")
@@ -123,3 +128,31 @@ def test_cancelled_batch_ends_what_runs_and_what_waits(up: Up, tmp_path: Path) -
         assert cancelled.returncode == 0, cancelled.stderr
         wait_for(lambda: set(states().values()) == {"cancelled"}, 60, "all tasks are cancelled")
         assert up.state(batch)["state_name"] == "Cancelled"
+
+
+def test_nightly_run_finds_what_is_covered_least_and_puts_the_accepted_tests_on_one_branch(
+    up: Up, tmp_path: Path
+) -> None:
+    repository = commit_files(tmp_path / "project", {name: text for name, text in FILES.items() if "idle" not in name})
+    (tmp_path / "scenario.yaml").write_text(SCENARIO + conversations("Write unit tests for shop/{}\\.py, of whose"))
+    with simulating(up, tmp_path / "scenario.yaml") as simulator:
+        nightly = up.api("GET", "/deployments/name/test-generation/nightly").raise_for_status().json()
+        wanted = {"repositories": [str(repository)], "credentials": simulator.block, "branch": "night/tests"}
+        created = up.api("POST", f"/deployments/{nightly['id']}/create_flow_run", parameters=wanted)
+        flow_run_id = created.raise_for_status().json()["id"]
+        key = {"idempotency_key": {"any_": [f"devtasks-scheduled:{flow_run_id}"]}}
+        (batch,) = wait_for(
+            lambda: up.api("POST", "/flow_runs/filter", flow_runs=key).raise_for_status().json(),
+            180,
+            "what was found is a batch",
+        )
+        assert up.wait_ended(batch["id"], 400)["state_name"] == "Finished"
+    told = json.loads(up.run("devtasks", "batch", "show", batch["id"], "--json").stdout)
+    assert {each["target_file"]: each["standing"] for each in told["tasks"]} == {
+        "shop/add.py": "accepted",
+        "shop/half.py": "accepted",
+    }
+    (branch,) = told["branches"]
+    assert branch["branch"].startswith("night/tests-")
+    files = git(repository, "diff", "--name-only", f"main..{branch['branch']}").split()
+    assert files == ["tests/test_add.py", "tests/test_half.py"]
