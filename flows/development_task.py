@@ -57,7 +57,7 @@ from tasks import (
     validate_result,
     write_broken_off,
 )
-from tasks.run import Run, open_run
+from tasks.run import Run, check_ours, open_run
 
 DEFAULTS = TaskLimits()
 
@@ -247,6 +247,7 @@ async def _go_on(run: Run, course: Course, answers: tuple[Review, ...]) -> State
         else:
             get_run_logger().info("attempt %d goes on where its process ended", course.assignment.attempt)
         metrics = await _attempt(run, course, course.assignment, resumed=resumed)
+        await check_ours(run)
         attempt, refusal = attempt_of(metrics), run.gateway.refusal
         step = next_step((*course.history, attempt), run.task.limits, asks=asks)
         why = refusal.message if refusal and attempt.failure else _reason([*course.metrics, metrics])

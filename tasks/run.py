@@ -8,6 +8,7 @@ from uuid import UUID
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
+from prefect.exceptions import Abort
 from prefect.runtime import flow_run
 
 from blocks import GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials
@@ -52,6 +53,7 @@ class Run:
         credentials: OpenRouterCredentials,
         github: GitHubCredentials | None,
         redactor: Redactor,
+        starts: int,
     ) -> None:
         self.task = task
         self.flow_run_id = flow_run_id
@@ -64,6 +66,7 @@ class Run:
         self.credentials = credentials
         self.github = github
         self.redactor = redactor
+        self.starts = starts  # of the flow run, this one included
         self.simulated = False  # until the catalogue or an answer says so
 
 
@@ -133,6 +136,8 @@ async def open_run(
     task = task.model_copy(update={"limits": capped(task.limits, settings)})
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(claimed_folder(config, flow_run_id))
+        async with get_client() as client:
+            starts = (await client.read_flow_run(UUID(flow_run_id))).run_count
         ledger = await stack.enter_async_context(Ledger.open(config.ledger_url))
         redactor = Redactor(environment_secrets())
         if hub:
@@ -159,7 +164,21 @@ async def open_run(
             credentials=keys,
             github=hub,
             redactor=redactor,
+            starts=starts,
         )
+
+
+async def check_ours(run: Run) -> None:
+    """Raise Prefect's Abort, which ends the process and nothing else, where the run is not this process's any more.
+
+    One that was cut off from the server may come back when another has gone on with the run, or ended it.
+    """
+    async with get_client() as client:
+        now = await client.read_flow_run(UUID(run.flow_run_id))
+    if now.state is None or not now.state.is_running() or now.run_count != run.starts:
+        reason = f"this process ends here: its run is {now.state_name}, after {now.run_count} starts"
+        get_run_logger().warning("%s", reason)
+        raise Abort(reason)
 
 
 @asynccontextmanager

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import yaml
 from harness import RunningSimulator, Up, example_repository, git, simulating, wait_for
 
 HOLLOW = """
@@ -100,6 +102,34 @@ def test_a_task_that_was_not_accepted_asks_a_person_who_gives_a_hint_and_then_ta
     assert not (up.stack / "runs" / flow_run_id / "work").exists()
     late = review(up, flow_run_id, "--give-up")
     assert (late.returncode, "this one is Approved" in late.stderr) == (2, True), late.stderr
+
+
+def test_a_process_whose_run_was_given_to_another_one_delivers_nothing(up: Up, tmp_path: Path) -> None:
+    repository = example_repository(tmp_path / "shop")
+    scenario = yaml.safe_load((Path(__file__).parents[2] / "examples" / "demo.yaml").read_text())
+    for model in scenario["models"]:
+        model["latency"] = {"distribution": "fixed", "seconds": 4}
+    (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(scenario))
+
+    def said() -> bool:
+        logs = {"flow_run_id": {"any_": [flow_run_id]}}
+        found = up.api("POST", "/logs/filter", logs=logs, sort="TIMESTAMP_DESC").raise_for_status().json()
+        return any("this process ends here: its run is AwaitingRetry" in each["message"] for each in found)
+
+    def give_to_another(at: datetime) -> None:
+        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "state_details": {"scheduled_time": at.isoformat()}}
+        up.api("POST", f"/flow_runs/{flow_run_id}/set_state", state=state, force=True).raise_for_status()
+
+    with simulating(up, tmp_path / "scenario.yaml") as simulator:
+        flow_run_id = submit(up, simulator, repository, "--delivery", "branch")
+        wait_for(simulator.requests, 60, "the agent is at work")
+        give_to_another(datetime.now(UTC) + timedelta(hours=1))
+        wait_for(said, 200, "the process sees that the run is not its own")
+        assert state(up, flow_run_id) == "AwaitingRetry"
+        assert git(repository, "branch", "--list", "devtasks/*") == ""
+        give_to_another(datetime.now(UTC))
+        assert up.wait_ended(flow_run_id, 200)["state"]["name"] == "Accepted"
+    assert len(git(repository, "branch", "--list", "devtasks/*").splitlines()) == 1
 
 
 def test_a_task_that_waits_for_a_person_can_be_cancelled(up: Up, tmp_path: Path) -> None:
