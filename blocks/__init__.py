@@ -4,7 +4,8 @@ Registered by the entry point group `prefect.collections`, or with `python -m pr
 """
 
 from blocks.github import GitHubCredentials
+from blocks.loading import load_block
 from blocks.openhands import OpenHandsRuntime
 from blocks.openrouter import OpenRouterCredentials
 
-__all__ = ["GitHubCredentials", "OpenHandsRuntime", "OpenRouterCredentials"]
+__all__ = ["GitHubCredentials", "OpenHandsRuntime", "OpenRouterCredentials", "load_block"]

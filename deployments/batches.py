@@ -23,6 +23,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Scheduled
 
+from blocks import GitHubCredentials, load_block
 from deployments.client import POLL_SECONDS, cancel
 from devtasks.batch.order import BatchLimits, BatchOrder
 from devtasks.batch.standing import Standing
@@ -62,7 +63,12 @@ class Batches:
         self._admission = Admission(client)
 
     async def submit(self, order: BatchOrder) -> FlowRun:
-        """Create a batch's flow run; raises InvalidInput where the batch is too large or its deployment is missing."""
+        """Create a batch's flow run.
+
+        Raises InvalidInput where the batch is too large, its deployment is missing, or the block for its pull requests.
+        """
+        if order.pull_request:
+            await load_block(GitHubCredentials, "github", order.github)
         return await submit_batch(self.client, order)
 
     async def list(self, limit: int) -> Sequence[ListedBatch]:

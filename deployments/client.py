@@ -20,7 +20,7 @@ from prefect.client.schemas.sorting import FlowRunSort, LogSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling
 
-from blocks import GitHubCredentials, OpenRouterCredentials
+from blocks import GitHubCredentials, OpenRouterCredentials, load_block
 from devtasks.config import OpenHandsConfig
 from devtasks.errors import InvalidInput, ServiceUnreachable
 from devtasks.openrouter.client import list_models
@@ -56,10 +56,7 @@ async def check_price(task: DevTask, credentials: str) -> None:
 async def check_github(task: DevTask, name: str) -> None:
     """Raise InvalidInput where a task is to become a pull request, and there is no block of this name."""
     if task.delivery is Delivery.PULL_REQUEST:
-        try:
-            await GitHubCredentials.aload(name)
-        except ValueError:
-            raise InvalidInput("github", name, "the name of a devtasks GitHub Credentials block") from None
+        await load_block(GitHubCredentials, "github", name)
 
 
 async def follow(client: PrefectClient, flow_run_id: UUID) -> AsyncGenerator[Log | FlowRun]:

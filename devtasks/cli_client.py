@@ -35,7 +35,7 @@ def up_folder(config: OpenHandsConfig) -> Path:
 async def open_client() -> "AsyncGenerator[PrefectClient]":
     """Yield a client of the server that `find_connection` finds; raise ServiceUnreachable where none answers."""
     connection = find_connection()
-    from httpx import HTTPError
+    from httpx import HTTPError, HTTPStatusError
     from prefect.client.orchestration import get_client
 
     if connection is None:
@@ -46,4 +46,6 @@ async def open_client() -> "AsyncGenerator[PrefectClient]":
             async with get_client() as client:
                 yield client
     except (HTTPError, OSError) as error:
-        raise ServiceUnreachable("the Prefect server", connection.api_url, type(error).__name__) from error
+        answered = isinstance(error, HTTPStatusError)
+        reason = f"it answers with HTTP {error.response.status_code}" if answered else type(error).__name__
+        raise ServiceUnreachable("the Prefect server", connection.api_url, reason) from error

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from blocks import GitHubCredentials, OpenHandsRuntime
+from blocks import GitHubCredentials, OpenHandsRuntime, load_block
 from devtasks import workspace
 from devtasks.batch.order import BatchOrder
 from devtasks.batch.rendering import draft_text
@@ -20,7 +20,6 @@ from devtasks.validation.baseline import measure_baseline
 from devtasks.workspace import Contribution, Identity, Merge
 from tasks.open_pull_request import check_draft, open_draft
 from tasks.project import open_project
-from tasks.run import load_block
 
 
 async def check_drafts(order: BatchOrder) -> None:

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from blocks import OpenRouterCredentials
+from blocks import OpenRouterCredentials, load_block
 from devtasks.batch.order import BatchLimits, BatchOrder
 from devtasks.batch.selection import Rule
 from devtasks.config import OpenHandsConfig
@@ -30,7 +30,6 @@ from flows.batch import submit_batch
 from flows.giving_back import await_tasks
 from flows.overlap import skip_if_running
 from tasks.discovery import Options, discover_tasks
-from tasks.run import load_block
 
 LOOK = timedelta(minutes=2)
 """Between two looks at the batch, for which a process is started."""

@@ -11,9 +11,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import Abort
 from prefect.runtime import flow_run
 
-from blocks import GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials
+from blocks import GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials, load_block
 from devtasks.config import OpenHandsConfig, environment_secrets
-from devtasks.errors import InvalidInput
 from devtasks.evidence import About
 from devtasks.execution.runtime import Runtime
 from devtasks.ledger import Ledger
@@ -222,15 +221,3 @@ def capped(limits: TaskLimits, settings: OpenHandsRuntime) -> TaskLimits:
             "llm_calls": min(limits.llm_calls, settings.max_llm_calls),
         }
     )
-
-
-async def load_block[B: (GitHubCredentials, OpenHandsRuntime, OpenRouterCredentials)](
-    block: type[B], field: str, name: str
-) -> B:
-    """Return a block; raise InvalidInput for `field` where there is none of this name."""
-    try:
-        return await block.aload(name)  # pyright: ignore[reportReturnType]
-    except ValueError:
-        how = "in the UI" if block is GitHubCredentials else "in the UI, or with `devtasks setup`"
-        allowed = f"the name of a {block.get_block_type_slug()} block (make one {how})"
-        raise InvalidInput(field, name, allowed) from None
