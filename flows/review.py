@@ -89,7 +89,6 @@ async def ask(flow_run_id: str, number: int, question: str, reason: str, wait: t
         name=TaskStatus.NEEDS_REVIEW,
         message=reason,
         reschedule=True,
-        pause_key=key,
         timeout_seconds=int(wait.total_seconds()),
     )
     state.state_details.run_input_keyset = {str(name): value for name, value in keyset.items()}

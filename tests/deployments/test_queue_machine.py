@@ -220,6 +220,14 @@ class Machine(RuleBasedStateMachine):
                 assert after.state.is_scheduled()
 
     @rule(task=submitted)
+    def person_retries_in_the_ui_what_waits_for_an_answer(self, task: str) -> None:
+        """The UI's button forces a run back into the queue; it asks the same question again."""
+        before = self.find(task) if task else None
+        if before and before.state and before.state.is_paused():
+            self.do(self.client.set_flow_run_state(before.id, Scheduled(message="retried"), force=True))
+            self.asked[before.id] -= 1
+
+    @rule(task=submitted)
     def process_that_was_cut_off_comes_back(self, task: str) -> None:
         """What has ended waits no more, whatever a process of it still wants."""
         before = self.find(task) if task else None
