@@ -90,7 +90,7 @@ def count(standings: Iterable[Standing]) -> Mapping[Standing, int]:
 
 
 def stop_of(limits: BatchLimits, tally: Tally) -> Stop | None:
-    """Return the limit that is met, None where all are kept.
+    """Return the limit that is met, None where all are kept; one of no money is met by the first cent.
 
     What was admitted by the limit of tasks goes on to its end.
     """
@@ -103,7 +103,7 @@ def stop_of(limits: BatchLimits, tally: Tally) -> Stop | None:
     )
     names = ("max_failures", "max_cost_usd", "max_llm_calls", "max_hours")
     for name, (limit, value, words) in zip(names, met, strict=True):
-        if limit is not None and value >= limit:
+        if limit is not None and value >= limit and value > 0:
             return Stop(f"{name} {limit:g} is met: {words}")
     if limits.tasks is not None and tally.submitted >= limits.tasks and tally.counts[Standing.NOT_SUBMITTED]:
         return Stop(f"max_tasks {limits.tasks} is met: {tally.submitted} tasks submitted", cancels=False)

@@ -71,6 +71,8 @@ W, R, A, J, N = Standing.WAITING, Standing.RUNNING, Standing.ACCEPTED, Standing.
         ({"hours": 0.5}, make_tally(W, seconds=1_800), "max_hours 0.5 is met: 0.50 hours gone"),
         ({"tasks": 1}, make_tally(W, N, submitted=1), "max_tasks 1 is met: 1 tasks submitted"),
         ({"tasks": 1}, make_tally(W, submitted=1), None),
+        ({"cost_usd": 0}, make_tally(A, N, llm_calls=9), None),
+        ({"cost_usd": 0}, make_tally(A, N, cost_usd=0.01), "max_cost_usd 0 is met: $0.0100 spent"),
     ],
 )
 def test_limit_that_is_met_is_named(limits: dict[str, float], tally: Tally, reason: str | None) -> None:
