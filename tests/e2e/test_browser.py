@@ -94,6 +94,8 @@ def address(up: Up) -> str:
 
 def picture(page: "Page", name: str) -> None:
     if SCREENSHOTS:
+        # A canvas does not say when it has been drawn.
+        page.wait_for_timeout(3_000)
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", animations="disabled")
 
 
