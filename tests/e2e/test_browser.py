@@ -20,6 +20,9 @@ CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage")
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 PATIENCE_MS = 60_000
+FIELD_MS = 20_000
+FILLED = 3
+"""How often the form is filled in, until it keeps what it was given."""
 
 HOLLOW = """
 name: hollow
@@ -104,21 +107,40 @@ def submit(page: "Page", up: Up, choices: dict[str, str], texts: dict[str, str])
     page.goto(address(up))
     page.get_by_role("link", name="Deployments").click()
     page.get_by_role("link", name="normal", exact=True).click()
-    page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Custom run").click()
-    # The UI makes up a name a moment after the form is there, and sets all fields back with it.
-    page.wait_for_function("document.querySelector('input[name=name]')?.value")
-    for field, value in choices.items():
-        page.get_by_role("button", name=f"Select {field}").click()
-        page.get_by_role("option", name=value, exact=True).click()
-    for field, value in texts.items():
-        page.get_by_label(re.compile(rf"^{field}( \(Optional\))?$")).fill(value)
+    for _ in range(FILLED):
+        page.get_by_role("button", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Custom run").click()
+        if filled(page, choices, texts):
+            break
+        page.go_back()
+    else:
+        pytest.fail("the form does not keep what is filled in")
     page.get_by_label("description", exact=True).scroll_into_view_if_needed()
     picture(page, "submit")
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("button", name="View run").click()
     page.wait_for_url("**/runs/flow-run/**")
     return page.url.rpartition("/")[2].partition("?")[0]
+
+
+def filled(page: "Page", choices: dict[str, str], texts: dict[str, str]) -> bool:
+    """Fill in the form; return whether it holds that now.
+
+    The UI makes up a run's name a moment after it shows the form, and may set every field back with it.
+    """
+    from playwright.sync_api import TimeoutError as TooLate
+
+    fields = {name: page.get_by_label(re.compile(rf"^{name}( \(Optional\))?$")) for name in texts}
+    try:
+        page.wait_for_function("document.querySelector('input[name=name]')?.value")
+        for field, value in choices.items():
+            page.get_by_role("button", name=f"Select {field}").click(timeout=FIELD_MS)
+            page.get_by_role("option", name=value, exact=True).click(timeout=FIELD_MS)
+        for name, value in texts.items():
+            fields[name].fill(value, timeout=FIELD_MS)
+    except TooLate:
+        return False
+    return all(fields[name].input_value() == value for name, value in texts.items())
 
 
 def state(up: Up, flow_run_id: str) -> str:
