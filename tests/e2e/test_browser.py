@@ -191,8 +191,6 @@ def test_a_task_is_submitted_by_the_form_looked_at_and_answered(up: Up, page: "P
         assert up.wait_ended(flow_run_id)["state_name"] == "Approved"
     open_run(page, up, flow_run_id)
     page.get_by_text("Approved").first.wait_for()
-    page.locator("canvas").first.wait_for()
-    picture(page, "run")
     assert "NOT accepted by validation" in git(repository, "log", "--branches=devtasks/*", "-1", "--format=%B")
 
 
