@@ -14,6 +14,7 @@ from devtasks.report import fenced
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|#!])")
 _SHOWN = 300
+_SIMULATED = "> The models' answers were **simulated**; nothing here says anything about a real model."
 
 
 class Format(StrEnum):
@@ -92,7 +93,7 @@ def draft_text(name: str, merged: MergedBranch, tasks: Sequence[BatchTask]) -> t
     mark = " (simulated)" if any(task.simulated for task in tasks) else ""
     lines = [f"{len(tasks)} accepted results, a commit for each. The project's tests there: {merged.suite}.", ""]
     if mark:
-        lines += ["> The models' answers were **simulated**; nothing here says anything about a real model.", ""]
+        lines += [_SIMULATED, ""]
     rows = [(task.title, task.model, f"score {task.score or 0:.2f}", f"run {task.flow_run_id}") for task in tasks]
     lines += fenced("\n".join("; ".join(map(str, row)) for row in rows), "text")
     if merged.left_out:
@@ -112,7 +113,7 @@ def _markdown(summary: BatchSummary) -> str:
     lines = [f"# {summary.state}{summary.mark}: batch {_plain(summary.name)}", ""]
     lines += [_plain(summary.reason), ""] if summary.reason else []
     if summary.simulated:
-        lines += ["> The models' answers were **simulated**; nothing here says anything about a real model.", ""]
+        lines += [_SIMULATED, ""]
     lines += [f"{_totals(summary)}.", ""]
     rows = [task_cells(task) for task in summary.tasks]
     lines += [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"] if rows else []
